@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracee
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Call is one system call for a tracee to make, and its result afterwards.
+type Call struct {
+	Nr     uint64
+	Args   [6]uint64
+	Result int64
+	Name   string // for messages
+}
+
+// Sys makes a Call.
+func Sys(name string, nr uintptr, args ...uint64) *Call {
+	c := &Call{Nr: uint64(nr), Name: name}
+	copy(c.Args[:], args)
+	return c
+}
+
+// Err is the error the call returned, if it did.
+func (c *Call) Err() error {
+	if c.Result < 0 && c.Result >= -4095 {
+		return fmt.Errorf("%s: %w", c.Name, unix.Errno(-c.Result))
+	}
+	return nil
+}
+
+const recordSize = 64
+
+// Stub is where a process has the stub's code and an area for its records.
+type Stub struct {
+	Code     uint64
+	Area     uint64
+	AreaSize uint64
+}
+
+// MaxCalls is how many records fit when room bytes of the area are for data.
+func (s Stub) MaxCalls(room uint64) int { return int((s.AreaSize - room) / recordSize) }
+
+// Batch is a batch in one thread.
+type Batch struct {
+	Tid         int
+	Pid         int    // whose memory holds the records
+	Base        Regs   // registers to start from (segment bases)
+	Records     uint64 // address of the records
+	Calls       []*Call
+	StopOnError bool
+	// Born are the host tids of tasks that the batch has made, in their order.
+	// Each of them is a tracee, stopped before its first instruction.
+	Born []int
+}
+
+// Start writes the records and lets the thread run them.
+func (b *Batch) Start(code uint64) error {
+	if err := WriteMemory(b.Pid, b.Records, encodeCalls(b.Calls)); err != nil {
+		return err
+	}
+	if err := SetRegs(b.Tid, b.Base.forStub(code, b.Records, len(b.Calls), b.StopOnError)); err != nil {
+		return err
+	}
+	return Cont(b.Tid, 0)
+}
+
+// Finish waits for the end of the batch and reads the results.
+func (b *Batch) Finish() error {
+	for {
+		s, err := Wait(b.Tid)
+		if err != nil {
+			return err
+		}
+		switch {
+		case s.Ended():
+			return fmt.Errorf("thread %d %s in a batch: %w", b.Tid, s, ErrGone)
+		case s.Event() == unix.PTRACE_EVENT_CLONE, s.Event() == unix.PTRACE_EVENT_FORK, s.Event() == unix.PTRACE_EVENT_VFORK:
+			if err := b.adopt(); err != nil {
+				return err
+			}
+		case s.Event() == 0 && s.Signal() == unix.SIGTRAP:
+			return b.readResults()
+		case s.Event() == unix.PTRACE_EVENT_STOP:
+			// A group-stop (somebody sent SIGSTOP meanwhile). The kernel stops
+			// the thread again when it is let go.
+		default:
+			return fmt.Errorf("thread %d %s in a batch", b.Tid, s)
+		}
+		if err := Cont(b.Tid, 0); err != nil {
+			return err
+		}
+	}
+}
+
+// adopt notes a new task and takes the stop it is born in.
+func (b *Batch) adopt() error {
+	child, err := NewChild(b.Tid)
+	if err != nil {
+		return err
+	}
+	s, err := Wait(child)
+	if err != nil {
+		return err
+	}
+	if s.Event() != unix.PTRACE_EVENT_STOP {
+		return fmt.Errorf("new task %d %s, not stopped at birth", child, s)
+	}
+	b.Born = append(b.Born, child)
+	return nil
+}
+
+func (b *Batch) readResults() error {
+	buf := make([]byte, len(b.Calls)*recordSize)
+	if err := ReadMemory(b.Pid, b.Records, buf); err != nil {
+		return err
+	}
+	for i, c := range b.Calls {
+		c.Result = int64(binary.LittleEndian.Uint64(buf[i*recordSize+56:]))
+	}
+	return nil
+}
+
+func encodeCalls(calls []*Call) []byte {
+	buf := make([]byte, 0, len(calls)*recordSize)
+	for _, c := range calls {
+		buf = binary.LittleEndian.AppendUint64(buf, c.Nr)
+		for _, a := range c.Args {
+			buf = binary.LittleEndian.AppendUint64(buf, a)
+		}
+		buf = binary.LittleEndian.AppendUint64(buf, 0)
+	}
+	return buf
+}
+
+// Run runs the calls in the thread and returns the first error among them.
+func (b *Batch) Run(code uint64) error {
+	if err := b.Start(code); err != nil {
+		return err
+	}
+	if err := b.Finish(); err != nil {
+		return err
+	}
+	for _, c := range b.Calls {
+		if err := c.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SyscallAt makes the stopped thread execute one system call at the syscall
+// instruction at ip, without a stub and without a SIGTRAP: between the entry
+// stop and the exit stop of PTRACE_SYSCALL. The thread is left at the exit stop.
+func SyscallAt(tid int, ip uint64, base Regs, c *Call) error {
+	if err := SetRegs(tid, base.forSyscall(ip, c)); err != nil {
+		return err
+	}
+	for range 2 {
+		if err := toSyscallStop(tid); err != nil {
+			return err
+		}
+	}
+	r, err := GetRegs(tid)
+	if err != nil {
+		return err
+	}
+	c.Result = r.Result()
+	return c.Err()
+}
+
+func toSyscallStop(tid int) error {
+	for {
+		if err := ptrace(unix.PTRACE_SYSCALL, tid, 0, 0); err != nil {
+			return wrap("step", tid, err)
+		}
+		s, err := Wait(tid)
+		if err != nil {
+			return err
+		}
+		switch {
+		case s.Syscall():
+			return nil
+		case s.Ended():
+			return fmt.Errorf("thread %d %s: %w", tid, s, ErrGone)
+		case s.Event() == unix.PTRACE_EVENT_STOP: // group-stop, see Batch.Finish
+		default:
+			return fmt.Errorf("thread %d %s, not at a system call", tid, s)
+		}
+	}
+}
+
+// Settle brings a stopped thread from a system-call stop to a PTRACE_EVENT_STOP.
+// There the kernel, when it lets the thread go, looks at the registers again and
+// restarts an interrupted system call; at a system-call stop it would not.
+func Settle(tid int) error {
+	if err := Interrupt(tid); err != nil {
+		return err
+	}
+	if err := Cont(tid, 0); err != nil {
+		return err
+	}
+	s, err := Wait(tid)
+	if err != nil {
+		return err
+	}
+	if s.Event() != unix.PTRACE_EVENT_STOP {
+		return fmt.Errorf("thread %d %s, not interrupted", tid, s)
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sched is what the rest of esky knows about batch queue systems: an
+// interface that each adapter under scheduler-hooks implements, and the adapter
+// for the case of no batch system at all.
+//
+// An adapter is pure. It is given Facts (environment, command line, what file
+// descriptor 1 is, a way to ask the scheduler) and answers with a Job (which job
+// this is, when it ends, which signals mean "leave") and with Actions (what to
+// run and how to exit once the job has been saved). It starts nothing itself,
+// so that it can be tested as a table.
+//
+// Flow: Gather facts, Find the adapter, Describe the job, choose the job key
+// with Job.Pick; later Leave, Hold or Status give an Action, which Perform runs.
+package sched
+
+import (
+	"context"
+	"syscall"
+	"time"
+)
+
+// ExitAgain is the exit status "checkpointed, run me again" (EX_TEMPFAIL of
+// sysexits.h) unless an adapter names another.
+const ExitAgain = 75
+
+// ExitCannot is the status of a job that is held because resuming it again
+// would not help. It differs from ExitAgain so that a site which requeues jobs
+// by that status does not requeue this one for ever.
+const ExitCannot = 69
+
+// Env looks an environment variable up; absent and empty are the same.
+type Env func(key string) string
+
+// Ask runs a scheduler command to its end and returns its standard output. The
+// error of a command that ran and failed contains what it wrote to stderr.
+type Ask func(ctx context.Context, argv ...string) (string, error)
+
+// Facts is all that an adapter may look at.
+type Facts struct {
+	Env     Env
+	Ask     Ask
+	Command []string  // the program that esky runs, with its arguments
+	Dir     string    // its working directory
+	Pid     int       // of the monitor, as the scheduler sees it
+	Now     time.Time // when the facts were gathered
+	Stdout  Stream    // the monitor's descriptor 1
+}
+
+// Stream says what a standard stream is connected to.
+type Stream struct {
+	Regular bool // an ordinary file
+	Append  bool // opened with O_APPEND
+}
+
+// Job is the running job as its scheduler describes it.
+type Job struct {
+	Scheduler string // name of the adapter
+	ID        string // what the scheduler's own commands call it; empty without a scheduler
+	Attempt   int    // incarnations of this job before this one
+	Key       string // of the store: the same in each incarnation. See Pick
+	Sole      bool   // no other command of this job can have the same Key
+	Step      bool   // part of a larger job: leaving takes the whole job along
+
+	End   time.Time     // when the scheduler will end it; zero if never or not known
+	Grace time.Duration // sure to pass between the first forced-end signal and SIGKILL; 0 if not known
+
+	Leave  []syscall.Signal // "save the job and leave", whoever sends it
+	Ignore []syscall.Signal // noise of the scheduler: neither for esky nor for the job
+
+	Comment  string   // text that users see beside the job in the queue
+	NoReturn string   // why the scheduler will not start this job again by itself; empty if it will
+	Warnings []string // one sentence each, for the user, at start
+}
+
+// Action is what to do about the scheduler. Perform runs the commands.
+type Action struct {
+	Commands [][]string
+	// Settled lists parts of error messages that mean "what the command was to
+	// bring about is so already".
+	Settled []string
+	// Exit is the monitor's exit status.
+	Exit int
+	// WaitForKill says to block until the scheduler kills us if a command
+	// failed: a job that is killed in a preemption is requeued, one that exits
+	// by itself is not.
+	WaitForKill bool
+	// Note is one sentence for the user.
+	Note string
+}
+
+// Adapter is one batch queue system.
+type Adapter interface {
+	Name() string
+	// Detect tells from the environment alone whether we run under it.
+	Detect(Env) bool
+	// Describe never fails for want of an answer from the scheduler's daemons:
+	// it then leaves fields zero and adds a warning. An error means that the
+	// job cannot be identified.
+	Describe(context.Context, Facts) (Job, error)
+	// Leave is asked once a final image is published and the processes of the
+	// job are gone (or still frozen): bring the job back, the same, elsewhere.
+	Leave(context.Context, Facts, Job) Action
+	// Hold keeps the job in the queue without running it, with a reason that
+	// its user sees: it makes no progress.
+	Hold(j Job, reason string) Action
+	// Status shows a line of text beside the job in the queue.
+	Status(j Job, text string) Action
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package namespace
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// unshare(CLONE_NEWTIME) must be called by the thread-group leader, because
+// that is the task /proc/self/timens_offsets is about; and ambient capabilities
+// are a property of a thread. So the init's main goroutine stays on the main
+// thread.
+func init() {
+	if len(os.Args) > 1 && os.Args[1] == Verb {
+		runtime.LockOSThread()
+	}
+}
+
+// initProcess is the state of pid 1.
+type initProcess struct {
+	config  Config
+	reports *json.Encoder
+	mainPid int
+	status  int
+}
+
+// InitMain is the init. It does not return.
+func InitMain() {
+	for _, fd := range []int{configFD, reportFD, lockFD} {
+		unix.CloseOnExec(fd)
+	}
+	p := &initProcess{reports: json.NewEncoder(os.NewFile(reportFD, "report"))}
+	if err := json.NewDecoder(os.NewFile(configFD, "config")).Decode(&p.config); err != nil {
+		os.Exit(70)
+	}
+	p.catchSignals()
+	if err := p.begin(); err != nil {
+		p.complain(err)
+		os.Exit(70)
+	}
+	p.reap()
+	p.leaveStatus()
+	os.Exit(p.status)
+}
+
+func (p *initProcess) begin() error {
+	if err := p.mountProc(); err != nil {
+		_ = p.reports.Encode(report{Note: err.Error()})
+	}
+	if p.config.Start != nil {
+		return p.start(p.config.Start)
+	}
+	return p.resume(p.config.Resume)
+}
+
+// catchSignals keeps the init alive: what the scheduler sends to every process
+// in sight is the monitor's business. Caught, not ignored, because what is
+// ignored would stay ignored in the job; and what was ignored already (nohup)
+// is left so.
+func (p *initProcess) catchSignals() {
+	requests := make(chan os.Signal, 8)
+	signal.Notify(requests, syscall.Signal(RequestSignal))
+	others := make(chan os.Signal, 8)
+	for _, s := range []os.Signal{
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM,
+		unix.SIGXCPU, unix.SIGPIPE, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU,
+	} {
+		if !signal.Ignored(s) {
+			signal.Notify(others, s)
+		}
+	}
+	go func() {
+		for {
+			select {
+			case <-requests:
+				_ = p.reports.Encode(report{Request: true})
+			case <-others:
+			}
+		}
+	}()
+}
+
+// mountProc gives the pid namespace its own /proc. Containers that mask parts
+// of /proc forbid it (mount_too_revealing in fs/namespace.c).
+func (p *initProcess) mountProc() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("keep mounts of the job to itself: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount /proc for the job: %w", err)
+	}
+	return nil
+}
+
+func (p *initProcess) start(s *Start) error {
+	if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(FirstPid)), 0); err != nil {
+		return forbidden{fmt.Errorf("choose pids: %w", err)}
+	}
+	// The program gets no capability that the user did not have.
+	if !privileged() {
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+			return forbidden{fmt.Errorf("drop capabilities: %w", err)}
+		}
+	}
+	pid, err := p.spawn(s.Path, s.Argv, s.Env, s.Dir)
+	if err != nil {
+		return err
+	}
+	p.mainPid = pid
+	return p.reports.Encode(report{Ready: true, Pid: pid})
+}
+
+func (p *initProcess) resume(r *Resume) error {
+	p.mainPid, p.status = r.MainPid, r.MainStatus
+	if err := setClocks(r); err != nil {
+		return forbidden{err}
+	}
+	path, cleanup, err := executable(r.Seed)
+	if err != nil {
+		return err
+	}
+	defer cleanup()
+	pid, err := p.spawn(path, []string{"esky-seed"}, nil, "/")
+	if err != nil {
+		return err
+	}
+	return p.reports.Encode(report{Ready: true, Pid: pid})
+}
+
+// setClocks makes a time namespace in which the clocks go on from where the
+// image left them (time_namespaces(7)). It holds for children made from now on.
+func setClocks(r *Resume) error {
+	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
+		return fmt.Errorf("make a time namespace: %w", err)
+	}
+	offset := func(clock int32, want time.Duration) (string, error) {
+		var ts unix.Timespec
+		if err := unix.ClockGettime(clock, &ts); err != nil {
+			return "", err
+		}
+		d := int64(want) - ts.Nano()
+		sec, nsec := d/1e9, d%1e9
+		if nsec < 0 { // the file wants 0 <= nsec < 1e9, with any sign of the seconds
+			sec, nsec = sec-1, nsec+1e9
+		}
+		return fmt.Sprintf("%d %d", sec, nsec), nil
+	}
+	mono, err := offset(unix.CLOCK_MONOTONIC, r.Monotonic)
+	if err != nil {
+		return err
+	}
+	boot, err := offset(unix.CLOCK_BOOTTIME, r.Boottime)
+	if err != nil {
+		return err
+	}
+	text := "monotonic " + mono + "\nboottime " + boot + "\n"
+	if err := os.WriteFile("/proc/self/timens_offsets", []byte(text), 0); err != nil {
+		return fmt.Errorf("set the job's clocks: %w", err)
+	}
+	return nil
+}
+
+// executable puts a program where it can be executed without touching a disk.
+func executable(elf []byte) (path string, cleanup func(), err error) {
+	fd, err := unix.MemfdCreate("esky-seed", unix.MFD_CLOEXEC)
+	if err != nil {
+		return "", nil, fmt.Errorf("make the seed: %w", err)
+	}
+	if _, err := unix.Write(fd, elf); err != nil {
+		return "", nil, fmt.Errorf("make the seed: %w", err)
+	}
+	return "/proc/self/fd/" + strconv.Itoa(fd), func() { unix.Close(fd) }, nil
+}
+
+// spawn executes a program in a session of its own: nothing outside the
+// namespace can be a member of it, so all its ids can be restored.
+func (p *initProcess) spawn(path string, argv, env []string, dir string) (int, error) {
+	proc, err := os.StartProcess(path, argv, &os.ProcAttr{
+		Dir: dir, Env: env,
+		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return 0, &execFailure{path, err}
+	}
+	pid := proc.Pid
+	_ = proc.Release() // reaped with all the others
+	return pid, nil
+}
+
+// reap waits for every process of the job, children and orphans.
+func (p *initProcess) reap() {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WALL, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return // ECHILD: nobody is left
+		case pid == p.mainPid:
+			p.status = ShellStatus(ws)
+		}
+	}
+}
+
+// leaveStatus writes the status where the next monitor finds it, in case the
+// present one is dead.
+func (p *initProcess) leaveStatus() {
+	path := p.config.StatusPath
+	if path == "" {
+		return
+	}
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
+	if os.WriteFile(tmp, []byte(strconv.Itoa(p.status)+"\n"), 0o600) == nil {
+		_ = os.Rename(tmp, path)
+	}
+}
+
+type forbidden struct{ error }
+
+type execFailure struct {
+	path string
+	err  error
+}
+
+func (e *execFailure) Error() string { return e.err.Error() }
+
+func (p *initProcess) complain(err error) {
+	r := report{Error: err.Error(), Kind: "internal"}
+	var ef *execFailure
+	switch {
+	case errors.As(err, &ef):
+		r.Kind, r.Note, r.Status, r.Error = "exec", ef.path, 126, errnoText(ef.err)
+		if errors.Is(ef.err, fs.ErrNotExist) {
+			r.Status = 127
+		}
+	case errors.As(err, new(forbidden)):
+		r.Kind = "namespace"
+	}
+	_ = p.reports.Encode(r)
+}
+
+func errnoText(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	return err.Error()
+}
+
+// Resolve finds the program as execvp(3) would.
+func Resolve(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	switch {
+	case errors.Is(err, exec.ErrDot):
+		return path, nil
+	case err == nil:
+		return path, nil
+	case errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist):
+		return "", &ExecError{Path: name, Status: 127, Err: errors.New("command not found")}
+	}
+	return "", &ExecError{Path: name, Status: 126, Err: errors.New(errnoText(err))}
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package namespace gives a job a world of its own: a user, pid and mount
+// namespace (and, when it is resumed, a time namespace), all of which an
+// ordinary user may make. In them a resumed job gets exactly its old pids, and
+// its monotonic clock goes on where it stopped.
+//
+// Launch, in the monitor, starts the init of those namespaces by executing the
+// same binary again; InitMain is what runs there, as pid 1. The init reaps
+// orphans and ends, with the exit status of the main process, when the last
+// process of the job has ended. It needs nothing of the monitor after the
+// start: should the monitor die, the job lives on.
+package namespace
+
+import (
+	"os"
+	"time"
+)
+
+// Verb is the hidden first argument that makes the binary an init.
+const Verb = "__init"
+
+// RequestSignal is what a program's preload library sends to pid 1 to ask for
+// a checkpoint: SIGRTMAX-3.
+const RequestSignal = 61
+
+// FirstPid is what the job's pids begin after, so that they can never be those
+// of the init's own threads when the job is resumed.
+const FirstPid = 1000
+
+// Config is what the monitor tells the init, as JSON.
+type Config struct {
+	StatusPath string
+	Start      *Start  `json:",omitempty"`
+	Resume     *Resume `json:",omitempty"`
+}
+
+// Start asks for a new program.
+type Start struct {
+	Path string // what to execute
+	Argv []string
+	Env  []string
+	Dir  string
+}
+
+// Resume asks for a seed: a tiny process of which a restorer makes the job.
+type Resume struct {
+	Seed       []byte // ELF executable
+	MainPid    int    // in the namespace; 0 if the main process had ended
+	MainStatus int    // its status in that case
+	Monotonic  time.Duration
+	Boottime   time.Duration
+}
+
+// report is what the init tells the monitor, one JSON object a line.
+type report struct {
+	Ready   bool   `json:",omitempty"` // the program, or the seed, runs
+	Pid     int    `json:",omitempty"` // its pid in the namespace
+	Error   string `json:",omitempty"`
+	Kind    string `json:",omitempty"` // exec or namespace
+	Status  int    `json:",omitempty"`
+	Note    string `json:",omitempty"`
+	Request bool   `json:",omitempty"` // a program asks for a checkpoint
+}
+
+// Descriptors of the init, in the order of exec.Cmd.ExtraFiles.
+const (
+	configFD = 3 + iota
+	reportFD
+	lockFD
+)
+
+func privileged() bool { return os.Geteuid() == 0 }

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+
+PREFIX  ?= /usr/local
+BINDIR  ?= $(PREFIX)/bin
+LIBEXEC ?= $(PREFIX)/libexec/esky
+INCDIR  ?= $(PREFIX)/include
+DOCDIR  ?= $(PREFIX)/share/doc/esky
+DESTDIR ?=
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS ?= -s -w -X main.version=$(VERSION)
+GOBUILD  = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+TOOL     = $(GO) tool -modfile=tools/go.mod
+RUNNER   = $(GO) run ./test/runner
+
+BINARIES = bin/esky-wrap bin/esky-hook
+SHELL_SCRIPTS = $(shell git ls-files | xargs grep -lE '^\#!.*[/ ](ba)?sh$$' 2>/dev/null)
+
+.PHONY: all build shim help demo bench lab-slurm lab-slurm-down \
+        test test-unit test-state test-real test-fault test-lab race \
+        lint fmt proto install uninstall clean FORCE
+
+all: build ## Build everything (the default)
+
+help: ## Say what can be made
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|'
+
+build: $(BINARIES) ## Build bin/esky-wrap and bin/esky-hook: static, nothing else to install
+
+shim:
+	@$(MAKE) --no-print-directory -C shim
+
+# Go knows best what is out of date, so both are always handed to it.
+bin/esky-wrap: shim FORCE
+	$(GOBUILD) -o $@ ./cmd/esky-wrap
+
+bin/esky-hook: FORCE
+	$(GOBUILD) -o $@ ./cmd/esky-hook
+
+demo: bin/esky-wrap ## Take a running computation away, bring it back, compare: about 20 s
+	contrib/demo/run bin/esky-wrap
+
+test: build ## Everything: unit, state, real programs, faults, scheduler lab
+	$(RUNNER) -title 'all tests' unit state real fault lab
+
+test-unit: shim ## Tests of each package by itself
+	$(RUNNER) unit
+
+test-state: build ## One small self-checking program for each kind of state
+	$(RUNNER) state
+
+test-real: build ## python3+numpy, Go, OpenMP, pthreads, bash, perl, static, musl
+	$(RUNNER) real
+
+test-fault: build ## Damaged images, full disks, killed monitors, hostile peers
+	$(RUNNER) fault
+
+test-lab: build ## A real scheduler on this machine
+	$(RUNNER) lab
+
+race: shim ## Unit tests under the race detector
+	CGO_ENABLED=1 $(RUNNER) -race unit
+
+bench: build ## Pause, dump and resume speed beside the limits of this machine (BENCH_FLAGS=-short)
+	$(GO) run ./test/bench -esky bin/esky-wrap $(BENCH_FLAGS)
+
+lab-slurm: build ## Start a Slurm of two hosts on this machine to play with
+	test/lab/slurm up
+	@echo
+	@echo "Two hosts are up. The README's example, step by step:"
+	@test/lab/slurm help || true
+	@echo "Take it down again with: make lab-slurm-down"
+
+lab-slurm-down: ## Stop that Slurm and remove its files
+	test/lab/slurm down
+
+lint: shim ## gofmt, go vet, staticcheck, shellcheck
+	@test -z "$$(gofmt -l cmd internal plugin scheduler-hooks shim test contrib 2>/dev/null | tee /dev/stderr)"
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_SCRIPTS); \
+	else echo "lint: shellcheck is not installed: scripts were not checked"; fi
+
+fmt: ## Format the Go code
+	gofmt -w cmd internal scheduler-hooks shim test
+
+proto: ## Regenerate internal/image/imagepb from image.proto (needs protoc)
+	mkdir -p build
+	$(GO) build -modfile=tools/go.mod -o build/protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go
+	protoc --plugin=build/protoc-gen-go --go_out=. --go_opt=paths=source_relative internal/image/imagepb/image.proto
+
+install: build ## Install under DESTDIR/PREFIX
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(INCDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBEXEC)
+	install -m 0755 bin/esky-wrap bin/esky-hook $(DESTDIR)$(BINDIR)
+	install -m 0644 shim/esky.h $(DESTDIR)$(INCDIR)
+	install -m 0644 README.md docs/*.md $(DESTDIR)$(DOCDIR)
+	cp -R scheduler-hooks/. $(DESTDIR)$(LIBEXEC)/scheduler-hooks
+	find $(DESTDIR)$(LIBEXEC)/scheduler-hooks -name '*.go' -delete
+
+uninstall: ## Remove what install put there
+	rm -f $(DESTDIR)$(BINDIR)/esky-wrap $(DESTDIR)$(BINDIR)/esky-hook $(DESTDIR)$(INCDIR)/esky.h
+	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBEXEC)
+
+clean: ## Remove what was built
+	rm -rf bin build
+	-@$(MAKE) --no-print-directory -C shim clean
+
+FORCE:

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command runner runs groups of the project's tests one after another and says
+// at the end what was left out and why.
+//
+// It is "go test" with three differences: only what matters is shown while it
+// runs (the ok line of each package, everything of a test that failed), the
+// whole output goes to build/test-GROUP.log, and the reasons of all skipped
+// tests are listed together at the end, where nobody overlooks them.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// A group is a set of packages and how to run them.
+type group struct {
+	name     string
+	patterns func() ([]string, error)
+	args     []string
+}
+
+func groups() []group {
+	fixed := func(p ...string) func() ([]string, error) {
+		return func() ([]string, error) { return p, nil }
+	}
+	return []group{
+		{"unit", unitPackages, []string{"-timeout=8m"}},
+		{"state", fixed("./test/state"), []string{"-timeout=10m", "-v", "-count=1"}},
+		{"real", fixed("./test/real"), []string{"-timeout=10m", "-v", "-count=1"}},
+		{"fault", fixed("./test/fault"), []string{"-timeout=10m", "-v", "-count=1"}},
+		{"lab", fixed("./test/lab/..."), []string{"-timeout=15m", "-v", "-count=1"}},
+	}
+}
+
+// unitPackages are all packages but those that need a whole job to run.
+func unitPackages() ([]string, error) {
+	all, err := goList()
+	if err != nil {
+		return nil, err
+	}
+	var unit []string
+	for _, p := range all {
+		_, rest, in := strings.Cut(p, "/test/")
+		if !in || rest == "layout" || rest == "runner" || rest == "harness" || rest == "bench" {
+			unit = append(unit, p)
+		}
+	}
+	return unit, nil
+}
+
+func main() {
+	race := flag.Bool("race", false, "under the race detector")
+	title := flag.String("title", "", "what to call the whole in the last line")
+	flag.Usage = func() {
+		fmt.Fprintln(os.Stderr, "usage: runner [-race] [-title WORDS] GROUP…  (unit state real fault lab)")
+	}
+	flag.Parse()
+	var extra []string
+	if *race {
+		extra = append(extra, "-race")
+	}
+	os.Exit(runGroups(flag.Args(), extra, *title))
+}
+
+func runGroups(names, extra []string, title string) int {
+	var total summary
+	start := time.Now()
+	for _, name := range names {
+		g, ok := find(name)
+		if !ok {
+			fmt.Fprintf(os.Stderr, "runner: no group %q\n", name)
+			return 64
+		}
+		s, err := run(g, extra)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "runner: %s: %v\n", name, err)
+			s.failed = append(s.failed, name)
+		}
+		total.add(s)
+	}
+	if title == "" {
+		title = strings.Join(names, " ")
+	}
+	total.print(os.Stdout, title, time.Since(start))
+	if len(total.failed) > 0 {
+		return 1
+	}
+	return 0
+}
+
+func find(name string) (group, bool) {
+	for _, g := range groups() {
+		if g.name == name {
+			return g, true
+		}
+	}
+	return group{}, false
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// epilog runs as the job's user after the scheduler has ended the job here.
+func epilog(j job) error {
+	strays, err := j.endStrays("/proc")
+	if strays > 0 {
+		report(fmt.Errorf("epilog: job %s: ended %d processes that had outlived it", j.id, strays))
+	}
+	return errors.Join(err, removeDeadSockets(filepath.Join("/tmp", "esky-"+strconv.Itoa(j.uid)), j.uid))
+}
+
+// endStrays kills what esky started in this job and the scheduler lost: under
+// Slurm's proctrack/linuxproc a process whose parents are gone. Processes of
+// the same user's other jobs, and any that esky did not start, are left alone.
+func (j job) endStrays(proc string) (int, error) {
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return 0, err
+	}
+	ended := 0
+	var errs []error
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid <= 1 || pid == os.Getpid() {
+			continue
+		}
+		done, err := j.endStray(proc, pid)
+		if done {
+			ended++
+		}
+		errs = append(errs, err)
+	}
+	return ended, errors.Join(errs...)
+}
+
+// endStray holds on to the process by a pidfd before it looks, so that what it
+// kills is what it looked at, even if the pid has been given away since.
+func (j job) endStray(proc string, pid int) (bool, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false, nil // gone, or a thread's id
+	}
+	defer unix.Close(fd)
+	// Other users' processes cannot be read, nor signalled: we are the user.
+	environ, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "environ"))
+	if err != nil || !j.owns(environ) {
+		return false, nil
+	}
+	err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return false, nil // it ended by itself meanwhile
+	}
+	if err != nil {
+		return false, fmt.Errorf("kill %d: %w", pid, err)
+	}
+	return true, nil
+}
+
+// owns tells from an environment whether esky started that process in this job.
+func (j job) owns(environ []byte) bool {
+	var ours, wrapped bool
+	for kv := range bytes.SplitSeq(environ, []byte{0}) {
+		name, value, _ := bytes.Cut(kv, []byte{'='})
+		switch string(name) {
+		case "SLURM_JOB_ID":
+			ours = string(value) == j.id
+		case "ESKY_JOB":
+			wrapped = len(value) > 0
+		}
+	}
+	return ours && wrapped
+}

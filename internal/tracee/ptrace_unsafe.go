@@ -12,15 +12,15 @@ import (
 // Requests that golang.org/x/sys/unix does not wrap; numbers from
 // include/uapi/linux/ptrace.h.
 const (
-	ptracePeekSiginfo     = 0x4209
-	ptraceGetSigmask      = 0x420a
-	ptraceSetSigmask      = 0x420b
-	ptraceGetRseqConfig   = 0x420f
-	ntX86Xstate           = 0x202
-	peekSiginfoShared     = 1
-	siginfoSize           = 128
-	maxXstate             = 1 << 16
-	sigsetSize            = 8
+	ptracePeekSiginfo   = 0x4209
+	ptraceGetSigmask    = 0x420a
+	ptraceSetSigmask    = 0x420b
+	ptraceGetRseqConfig = 0x420f
+	ntX86Xstate         = 0x202
+	peekSiginfoShared   = 1
+	siginfoSize         = 128
+	maxXstate           = 1 << 16
+	sigsetSize          = 8
 )
 
 func ptrace(req, tid int, addr, data uintptr) error {

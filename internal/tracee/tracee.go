@@ -59,11 +59,18 @@ func (s Stop) String() string {
 
 // Seize attaches to the thread without stopping it.
 func Seize(tid int) error {
-	err := ptrace(unix.PTRACE_SEIZE, tid, 0, Options)
+	err := ptrace(unix.PTRACE_SEIZE, tid, 0, Options&^unix.PTRACE_O_EXITKILL)
 	if err != nil {
 		return fmt.Errorf("seize thread %d: %w", tid, gone(err))
 	}
 	return nil
+}
+
+// ArmExitKill sets Options in full on a stopped thread. Seize leaves EXITKILL
+// out: until it has stopped, a thread cannot be detached, and has not been
+// touched, so the tracer's death must do it no harm.
+func ArmExitKill(tid int) error {
+	return wrap("set the ptrace options of", tid, ptrace(unix.PTRACE_SETOPTIONS, tid, 0, Options))
 }
 
 // Interrupt asks a seized thread to stop. Exactly one for each stop: a second

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package freeze stops every thread of a job at one moment and lets it go again
+// as if nothing had happened.
+//
+// The flow: seize and interrupt all threads that can be found below the job's
+// init, wait until each has stopped, and look again until nothing new appears:
+// only a running thread can make another one. Then every thread's registers,
+// signal mask and interrupted system call are read (regs.go, wait.go). Thaw puts
+// the very same registers back: the kernel restarts the interrupted calls.
+//
+// All functions run on the tracer's locked thread.
+package freeze
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/procfs"
+	"github.com/esky-hpc/esky/internal/tracee"
+)
+
+// Job is a frozen job.
+type Job struct {
+	Init      int // host pid
+	Processes []*Process
+	At        time.Time // when the first thread was asked to stop
+
+	threads map[int]*Thread // by host tid
+	sleep   sleepTimes
+}
+
+// Process is one process of the job.
+type Process struct {
+	HostPid int
+	Pid     int // in the job's namespace
+	Stat    procfs.Stat
+	Status  procfs.Status
+	Zombie  bool
+	Stopped unix.Signal // the signal of its group-stop, or 0
+	Threads []*Thread   // the leader first; none for a zombie
+}
+
+// Leader is the thread whose tid is the pid.
+func (p *Process) Leader() *Thread { return p.Threads[0] }
+
+// Thread is one stopped thread.
+type Thread struct {
+	HostTid int
+	Tid     int // in the job's namespace
+	Regs    tracee.Regs
+	Sigmask uint64
+	Wait    *Wait // the timed wait it was in, if any
+
+	seen    bool        // has reported its stop
+	group   unix.Signal // reported a group-stop
+	gone    bool
+	foreign int // host pid of the process it belongs to
+}
+
+// Options of a freeze.
+type Options struct {
+	Limit time.Duration // how long the threads may take to stop
+	Known []Sleeper     // waits known from an earlier checkpoint or resume
+}
+
+// BusyError says that a thread did not stop: it is in an uninterruptible wait.
+type BusyError struct {
+	Pid  int
+	Comm string
+}
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("pid %d (%s) does not stop: it waits in the kernel (a device, a network file system, or vfork)", e.Pid, e.Comm)
+}
+
+// ErrEnded says that there is nothing left to freeze.
+var ErrEnded = errors.New("the job has no processes any more")
+
+// Freeze stops the job whose init is the given host pid.
+func Freeze(ctx context.Context, initPid int, o Options) (*Job, error) {
+	deadline := time.Now().Add(o.Limit)
+	for {
+		j := &Job{Init: initPid, threads: map[int]*Thread{}}
+		j.sleep = lookAtSleepers(initPid)
+		j.At = time.Now()
+		err := j.stopAll(ctx)
+		if err == nil {
+			if err = j.describe(o.Known); err == nil {
+				return j, nil
+			}
+		}
+		if releaseErr := j.release(deadline); releaseErr != nil {
+			return nil, releaseErr
+		}
+		var busy *BusyError
+		if !errors.As(err, &busy) || time.Now().After(deadline) {
+			return nil, err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// stopTime is how long a thread may take to stop before all others are let go
+// once: one in vfork(2) stops only when its child, which may be frozen already,
+// goes on to execve(2).
+const stopTime = 50 * time.Millisecond
+
+func (j *Job) stopAll(ctx context.Context) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		fresh, err := j.seizeNew()
+		if err != nil {
+			return err
+		}
+		if len(fresh) == 0 {
+			break
+		}
+		for _, t := range fresh {
+			if err := j.awaitStop(t, time.Now().Add(stopTime)); err != nil {
+				return err
+			}
+		}
+	}
+	if len(j.threads) == 0 {
+		return ErrEnded
+	}
+	return nil
+}
+
+// seizeNew seizes and interrupts all threads that are not ours yet.
+func (j *Job) seizeNew() ([]*Thread, error) {
+	pids, err := Descendants(j.Init)
+	if err != nil {
+		return nil, err
+	}
+	var fresh []*Thread
+	for _, pid := range pids {
+		tids, err := procfs.Tasks(pid)
+		if err != nil {
+			continue // it has just ended
+		}
+		for _, tid := range tids {
+			if j.threads[tid] != nil {
+				continue
+			}
+			t, err := j.seize(pid, tid)
+			if err != nil {
+				return nil, err
+			}
+			if t != nil {
+				fresh = append(fresh, t)
+			}
+		}
+	}
+	return fresh, nil
+}
+
+// seize returns nil for a thread that cannot be seized because it is dead.
+func (j *Job) seize(pid, tid int) (*Thread, error) {
+	if err := tracee.Seize(tid); err != nil {
+		return nil, ignoreDead(pid, tid, err)
+	}
+	t := &Thread{HostTid: tid, foreign: pid}
+	j.threads[tid] = t
+	if err := tracee.Interrupt(tid); err != nil && !errors.Is(err, tracee.ErrGone) {
+		return nil, err
+	}
+	return t, nil
+}
+
+func ignoreDead(pid, tid int, err error) error {
+	if errors.Is(err, tracee.ErrGone) {
+		return nil
+	}
+	st, statErr := procfs.ReadStat(pid, tid)
+	if statErr != nil || st.State == 'Z' || st.State == 'X' {
+		return nil
+	}
+	if status, e := procfs.ReadStatus(pid, tid); e == nil && status.TracerPid != 0 {
+		return fmt.Errorf("pid %d (%s) is being traced by pid %d (a debugger?): %w", pid, st.Comm, status.TracerPid, err)
+	}
+	return err
+}
+
+// awaitStop waits for the stop that Interrupt asked for. Before it the thread
+// may report a signal on its way, which it gets, or a child just made, which is
+// a tracee from its birth.
+func (j *Job) awaitStop(t *Thread, deadline time.Time) error {
+	for !t.seen && !t.gone {
+		s, ok, err := tracee.TryWait(t.HostTid, deadline)
+		switch {
+		case errors.Is(err, tracee.ErrGone):
+			t.gone = true
+			return nil
+		case err != nil:
+			return err
+		case !ok:
+			st, _ := procfs.ReadStat(t.foreign, 0)
+			return &BusyError{Pid: t.foreign, Comm: st.Comm}
+		}
+		if err := j.take(t, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take deals with one report of a thread that was asked to stop.
+func (j *Job) take(t *Thread, s tracee.Stop) error {
+	switch s.Event() {
+	case unix.PTRACE_EVENT_STOP:
+		t.seen = true
+		if s.Signal() != unix.SIGTRAP {
+			t.group = s.Signal()
+		}
+		return tracee.ArmExitKill(t.HostTid)
+	case unix.PTRACE_EVENT_CLONE, unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK:
+		child, err := tracee.NewChild(t.HostTid)
+		if err != nil {
+			return err
+		}
+		if j.threads[child] == nil {
+			c := &Thread{HostTid: child, foreign: child}
+			j.threads[child] = c
+			if err := j.awaitStop(c, time.Now().Add(stopTime)); err != nil {
+				return err
+			}
+		}
+		return tracee.Cont(t.HostTid, 0)
+	}
+	if s.Ended() {
+		t.gone = true
+		return nil
+	}
+	return tracee.Cont(t.HostTid, s.Signal())
+}
+
+// release lets all threads go, untouched. A thread that has not stopped yet
+// cannot be detached, and must not be left behind by a tracer that ends.
+func (j *Job) release(deadline time.Time) error {
+	var late []*Thread
+	for _, t := range j.threads {
+		if !t.seen && !t.gone {
+			late = append(late, t)
+			continue
+		}
+		t.letGo()
+	}
+	for _, t := range late {
+		if err := j.awaitStop(t, deadline); err != nil {
+			return err
+		}
+		t.letGo()
+	}
+	return nil
+}
+
+func (t *Thread) letGo() {
+	if !t.gone {
+		_ = tracee.Detach(t.HostTid, 0)
+	}
+}
+
+// describe reads what the frozen threads and processes are.
+func (j *Job) describe(known []Sleeper) error {
+	pids, err := Descendants(j.Init)
+	if err != nil {
+		return err
+	}
+	slices.Sort(pids)
+	for _, pid := range pids {
+		p, err := j.process(pid)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a zombie of the init, which reaps while all others stand still
+		}
+		if err != nil {
+			return err
+		}
+		if p.Zombie && p.Stat.Ppid == j.Init {
+			continue // the same, a moment earlier
+		}
+		j.Processes = append(j.Processes, p)
+	}
+	return j.readThreads(known)
+}
+
+func (j *Job) process(pid int) (*Process, error) {
+	p := &Process{HostPid: pid}
+	var err error
+	if p.Stat, err = procfs.ReadStat(pid, 0); err != nil {
+		return nil, err
+	}
+	if p.Status, err = procfs.ReadStatus(pid, 0); err != nil {
+		return nil, err
+	}
+	if len(p.Status.NSpid) < 2 {
+		return nil, fmt.Errorf("pid %d is in no pid namespace of its own", pid)
+	}
+	p.Pid = p.Status.NSpid[len(p.Status.NSpid)-1]
+	p.Zombie = p.Stat.State == 'Z' || p.Stat.State == 'X'
+	if p.Zombie {
+		return p, nil
+	}
+	tids, err := procfs.Tasks(pid)
+	if err != nil {
+		return nil, err
+	}
+	for _, tid := range tids {
+		t := j.threads[tid]
+		if t == nil || !t.seen || t.gone {
+			return nil, fmt.Errorf("pid %d: thread %d cannot be traced: its main thread has ended", p.Pid, tid)
+		}
+		if tid == pid {
+			p.Threads = slices.Insert(p.Threads, 0, t)
+		} else {
+			p.Threads = append(p.Threads, t)
+		}
+		if t.group != 0 {
+			p.Stopped = t.group
+		}
+	}
+	return p, nil
+}
+
+// Descendants lists the host pids below a process, zombies included.
+func Descendants(pid int) ([]int, error) {
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err != nil {
+		return nil, ErrEnded
+	}
+	var all []int
+	next := []int{pid}
+	for len(next) > 0 {
+		children, err := procfs.Children(next[0])
+		if err != nil && next[0] == pid {
+			return nil, ErrEnded
+		}
+		next = append(next[1:], children...)
+		all = append(all, children...)
+	}
+	return all, nil
+}
+
+// Thaw gives every thread its registers and mask back and lets it go.
+func (j *Job) Thaw() error {
+	var first error
+	for _, p := range j.Processes {
+		for _, t := range p.Threads {
+			if err := t.thaw(); err != nil && !errors.Is(err, tracee.ErrGone) && first == nil {
+				first = err
+			}
+		}
+	}
+	return first
+}
+
+func (t *Thread) thaw() error {
+	if err := tracee.SetRegs(t.HostTid, t.Regs); err != nil {
+		return err
+	}
+	if err := tracee.SetSigmask(t.HostTid, t.Sigmask); err != nil {
+		return err
+	}
+	return tracee.Detach(t.HostTid, 0)
+}
+
+// Live are the processes that are not zombies.
+func (j *Job) Live() []*Process {
+	return slices.DeleteFunc(slices.Clone(j.Processes), func(p *Process) bool { return p.Zombie })
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package freeze
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/procfs"
+)
+
+// lookAtSleepers notes since when each thread in a timed wait has been asleep.
+// It is best effort: a thread that it cannot tell of waits too long, not wrong.
+func lookAtSleepers(initPid int) sleepTimes {
+	times := sleepTimes{}
+	clocks := schedClocks{}
+	pids, _ := Descendants(initPid)
+	for _, pid := range pids {
+		tids, _ := procfs.Tasks(pid)
+		for _, tid := range tids {
+			if !inTimedWait(pid, tid) {
+				continue
+			}
+			st, err := procfs.ReadStat(pid, tid)
+			if err != nil || st.State != 'S' {
+				continue
+			}
+			sched, err := procfs.ReadSched(pid, tid)
+			if err != nil || !sched.OK {
+				continue
+			}
+			if zero, ok := clocks.zero(st.Processor); ok {
+				times[tid] = asleep{since: zero.Add(sched.ExecStart), switches: sched.NrSwitches}
+			}
+		}
+	}
+	clocks.done()
+	return times
+}
+
+// inTimedWait asks /proc/PID/task/TID/syscall, which names the system call that
+// a blocked thread is in.
+func inTimedWait(pid, tid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", pid, tid))
+	if err != nil {
+		return false
+	}
+	number, _, _ := strings.Cut(string(b), " ")
+	nr, err := strconv.Atoi(strings.TrimSpace(number))
+	if err != nil { // "running"
+		return false
+	}
+	switch nr {
+	case unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_POLL, unix.SYS_FUTEX, unix.SYS_RESTART_SYSCALL:
+		return true
+	}
+	return endedByTracer[nr].timeout != nil
+}
+
+// schedClocks relates the scheduler's clock of each CPU to ours: they differ
+// from CPU to CPU, by the time spent in interrupts. It reads its own thread's
+// entry on that CPU, right after the thread got it.
+type schedClocks struct {
+	zeros map[int]time.Time
+	old   *unix.CPUSet
+}
+
+func (c *schedClocks) zero(cpu int) (time.Time, bool) {
+	if z, ok := c.zeros[cpu]; ok {
+		return z, true
+	}
+	if c.zeros == nil {
+		c.zeros, c.old = map[int]time.Time{}, new(unix.CPUSet)
+		_ = unix.SchedGetaffinity(0, c.old)
+	}
+	var one unix.CPUSet
+	one.Set(cpu)
+	if unix.SchedSetaffinity(0, &one) != nil {
+		return time.Time{}, false
+	}
+	ts := unix.NsecToTimespec(1000)
+	_ = unix.Nanosleep(&ts, nil)
+	now := time.Now()
+	sched, err := procfs.ReadSched(os.Getpid(), unix.Gettid())
+	if err != nil || !sched.OK {
+		return time.Time{}, false
+	}
+	c.zeros[cpu] = now.Add(-sched.ExecStart)
+	return c.zeros[cpu], true
+}
+
+func (c *schedClocks) done() {
+	if c.old != nil {
+		_ = unix.SchedSetaffinity(0, c.old)
+	}
+}

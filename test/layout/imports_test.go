@@ -79,7 +79,7 @@ func check(t *testing.T, pkg string, level int, imports []string) {
 // packages are the packages of the module and what each imports, tests left
 // out.
 func packages(t *testing.T) map[string][]string {
-	cmd := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...")
+	cmd := exec.Command("go", "list", "-e", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...")
 	cmd.Dir = "../.."
 	out, err := cmd.Output()
 	if err != nil {

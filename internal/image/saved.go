@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// savedWriter writes a saved file and its line of the manifest.
+type savedWriter struct {
+	w    *Writer
+	f    *os.File
+	name string
+	hash hash.Hash
+	size int64
+	err  error
+}
+
+func (s *savedWriter) Write(b []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.f.Write(b)
+	s.hash.Write(b[:n])
+	s.size += int64(n)
+	s.w.written.Add(int64(n))
+	if err != nil {
+		s.err = s.w.fail(err)
+	}
+	return n, err
+}
+
+// Close makes the file durable and part of the image.
+func (s *savedWriter) Close() error {
+	if errors.Is(s.err, os.ErrClosed) {
+		return s.err
+	}
+	err := s.err
+	if err == nil {
+		err = s.f.Sync()
+	}
+	if cerr := s.f.Close(); err == nil {
+		err = cerr
+	}
+	s.err = os.ErrClosed
+	if err != nil {
+		err = s.w.fail(fmt.Errorf("save %s: %w", s.f.Name(), err))
+	}
+	s.w.closed(s, err == nil)
+	return err
+}
+
+func (w *Writer) closed(s *savedWriter, good bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open--
+	if good {
+		w.man.add(entry{s.name, s.size, sum(s.hash.Sum(nil))})
+	}
+}
+
+// savedReader reads a saved file and checks it on the way. The error comes with
+// the last bytes or after them: what was read before is only good when io.EOF
+// has been seen.
+type savedReader struct {
+	dir  string
+	f    *os.File
+	want entry
+	hash hash.Hash
+	size int64
+}
+
+func (s *savedReader) Read(b []byte) (int, error) {
+	n, err := s.f.Read(b)
+	s.hash.Write(b[:n])
+	s.size += int64(n)
+	switch {
+	case errors.Is(err, io.EOF):
+		return n, s.check()
+	case err != nil:
+		return n, ioError(s.dir, s.want.name, err)
+	}
+	return n, nil
+}
+
+func (s *savedReader) check() error {
+	switch {
+	case s.size != s.want.size:
+		return &DamagedError{s.dir, s.want.name, fmt.Errorf("%d bytes, want %d", s.size, s.want.size)}
+	case sum(s.hash.Sum(nil)) != s.want.sum:
+		return &DamagedError{s.dir, s.want.name, errChecksum}
+	}
+	return io.EOF
+}
+
+func (s *savedReader) Close() error { return s.f.Close() }
+
+// syncDir makes the names in a directory durable.
+func syncDir(d *os.File) error {
+	err := d.Sync()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		// Some network file systems have no fsync of directories (fsync(2),
+		// EINVAL); there the server orders them.
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// TryLock takes the lock of the job without waiting; ErrLocked says that
+// another incarnation has it. The lock lasts until every copy of the file that
+// was handed to a child is closed (flock(2)): handed to the job itself, it
+// outlives the process that took it.
+func (s *Store) TryLock() (*os.File, error) {
+	path := s.path("lock")
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, WriteError(path, err)
+		}
+		if err := flock(f); err != nil {
+			f.Close()
+			return nil, err
+		}
+		if isAt(f, path) {
+			return f, nil
+		}
+		f.Close() // removed between open and flock: that lock excludes nobody
+	}
+}
+
+func flock(f *os.File) error {
+	for {
+		// NFS turns an exclusive flock into a POSIX lock on the server, for
+		// which the file must be open for writing (flock(2)).
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return ErrLocked
+		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOLCK):
+			return fmt.Errorf("lock %s: the file system has no locks (Lustre: mount with -o flock): %w", f.Name(), err)
+		}
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+}
+
+func isAt(f *os.File, path string) bool {
+	a, errA := f.Stat()
+	b, errB := os.Lstat(path)
+	return errA == nil && errB == nil && os.SameFile(a, b)
+}

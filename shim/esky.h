@@ -65,39 +65,69 @@ ESKY_API int esky_on_checkpoint(void (*before)(void *arg),
 				 void (*after)(void *arg, int resumed),
 				 void *arg);
 
-/* The same for programs that also run without esky. */
+/*
+ * The same for programs that also run without esky. A program that is not
+ * position-independent (-fno-pie) must use these and not the functions: its
+ * linker settles a weak symbol that nobody defines as 0 once and for all,
+ * unless its address is asked for through the global offset table.
+ */
+#if defined(__x86_64__) && !defined(__PIC__) && !defined(__PIE__)
+#define ESKY_FIND(fn, pointer)                                   \
+	__asm__(".weak " #fn "\n\tmovq " #fn "@GOTPCREL(%%rip), %0" \
+		: "=r"(pointer))
+#else
+#define ESKY_FIND(fn, pointer) ((pointer) = fn)
+#endif
 
 static inline int esky_available(void)
 {
-	return esky_checkpoint != 0;
+	int (*fn)(void);
+
+	ESKY_FIND(esky_checkpoint, fn);
+	return fn != 0;
 }
 
 static inline int esky_checkpoint_now(void)
 {
-	return esky_checkpoint ? esky_checkpoint() : -1;
+	int (*fn)(void);
+
+	ESKY_FIND(esky_checkpoint, fn);
+	return fn ? fn() : -1;
 }
 
 static inline void esky_critical_begin(void)
 {
-	if (esky_hold)
-		esky_hold();
+	void (*fn)(void);
+
+	ESKY_FIND(esky_hold, fn);
+	if (fn)
+		fn();
 }
 
 static inline void esky_critical_end(void)
 {
-	if (esky_release)
-		esky_release();
+	void (*fn)(void);
+
+	ESKY_FIND(esky_release, fn);
+	if (fn)
+		fn();
 }
 
 static inline unsigned esky_times_resumed(void)
 {
-	return esky_generation ? esky_generation() : 0;
+	unsigned (*fn)(void);
+
+	ESKY_FIND(esky_generation, fn);
+	return fn ? fn() : 0;
 }
 
 static inline int esky_callbacks(void (*before)(void *),
 				 void (*after)(void *, int), void *arg)
 {
-	return esky_on_checkpoint ? esky_on_checkpoint(before, after, arg) : -1;
+	int (*fn)(void (*)(void *), void (*)(void *, int), void *);
+
+	ESKY_FIND(esky_on_checkpoint, fn);
+	return fn ? fn(before, after, arg) : -1;
 }
 
 #ifdef __cplusplus

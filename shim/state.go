@@ -92,11 +92,11 @@ func ParseState(b []byte) (State, error) {
 
 // Held returns how many critical sections the process has open. pid is its
 // own in its innermost pid namespace: a child of fork inherits the words.
-func (s *State) Held(pid int) int { return int(owned(s.Hold, pid)) }
+func (s State) Held(pid int) int { return int(owned(s.Hold, pid)) }
 
 // ServiceTID returns the thread that runs the process's callbacks, a tid of
 // its own pid namespace, or 0 when there is none to be asked.
-func (s *State) ServiceTID(pid int) int {
+func (s State) ServiceTID(pid int) int {
 	if s.Callbacks == 0 {
 		return 0
 	}

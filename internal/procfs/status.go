@@ -22,6 +22,8 @@ type Status struct {
 	Uid, Gid   [4]int // real, effective, saved, file system
 	Groups     []int
 	NSpid      []int // outermost namespace that the reader sees first
+	NSpgid     []int // process group and session likewise
+	NSsid      []int
 	Threads    int
 	SigQ       int // signals queued for the real user
 	SigQLimit  int
@@ -156,6 +158,10 @@ func (s *Status) number(name string, f *fields) {
 		s.Groups = f.list()
 	case "NSpid":
 		s.NSpid = f.list()
+	case "NSpgid":
+		s.NSpgid = f.list()
+	case "NSsid":
+		s.NSsid = f.list()
 	case "SigQ":
 		s.SigQ, s.SigQLimit = f.pair()
 	case "VmRSS":

@@ -21,7 +21,7 @@ const statusText = "Name:\ta\\nb\\\\n c\nUmask:\t0027\nState:\tT (stopped)\nTgid
 func TestParseStatus(t *testing.T) {
 	want := Status{
 		Name: "a\nb\\n c", Umask: 0o27, State: 'T', Tgid: 20, Pid: 21, PPid: 7, TracerPid: 9,
-		Uid: [4]int{1000, 1001, 1002, 4294967294}, Gid: [4]int{1, 2, 3, 4}, Groups: []int{4, 24, 65534}, NSpid: []int{21, 3},
+		Uid: [4]int{1000, 1001, 1002, 4294967294}, Gid: [4]int{1, 2, 3, 4}, Groups: []int{4, 24, 65534}, NSpid: []int{21, 3}, NSpgid: []int{20, 2}, NSsid: []int{20, 2},
 		Threads: 2, SigQ: 3, SigQLimit: -1, SigPnd: 1, ShdPnd: 0x200, SigBlk: 0xfffffffe7ffbfeff, SigIgn: 0x1000, SigCgt: 0x180014a07,
 		CapInh: 1, CapPrm: 2, CapEff: 0x1ffffffffff, CapBnd: 4, CapAmb: 8, NoNewPrivs: true, Seccomp: 2,
 		VmRSS: 100 << 10, VmSwap: 8 << 10, VmLck: 4 << 10, CpusAllowedList: "0-3,8", MemsAllowedList: "0", ThreadFeatures: "shstk",

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pages
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// PAGEMAP_SCAN, Linux 6.7 (Documentation/admin-guide/mm/pagemap.rst).
+const (
+	pagemapScan  = 0xc0606610
+	isFile       = 1 << 2
+	isPresent    = 1 << 3
+	isSwapped    = 1 << 4
+	isZeroPage   = 1 << 5
+	regionsACall = 1024
+)
+
+type scanArg struct {
+	size, flags, start, end, walkEnd, vec, vecLen, maxPages uint64
+	inverted, mask, anyOf, returned                         uint64
+}
+
+type region struct{ start, end, categories uint64 }
+
+var noPagemapScan atomic.Bool
+
+// Scan lists the ranges of [start, end) in which a private mapping of the
+// process has pages of its own: present or swapped out, neither of the file nor
+// the shared page of zeros. pagemap is the open /proc/PID/pagemap.
+func Scan(pagemap *os.File, start, end uint64) ([]Range, error) {
+	if !noPagemapScan.Load() {
+		ranges, err := scanRegions(pagemap, start, end)
+		if !errors.Is(err, unix.ENOTTY) {
+			return ranges, err
+		}
+		noPagemapScan.Store(true) // older than 6.7
+	}
+	return scanEntries(pagemap, start, end)
+}
+
+func scanRegions(pagemap *os.File, start, end uint64) ([]Range, error) {
+	var found []Range
+	buf := make([]region, regionsACall)
+	for start < end {
+		arg := scanArg{
+			start: start, end: end,
+			vec: uint64(uintptr(unsafe.Pointer(&buf[0]))), vecLen: regionsACall,
+			inverted: isFile | isZeroPage, mask: isFile | isZeroPage,
+			anyOf: isPresent | isSwapped, returned: isPresent,
+		}
+		arg.size = uint64(unsafe.Sizeof(arg))
+		n, _, errno := unix.Syscall(unix.SYS_IOCTL, pagemap.Fd(), pagemapScan, uintptr(unsafe.Pointer(&arg)))
+		if errno != 0 {
+			return nil, fmt.Errorf("scan pages %#x-%#x: %w", start, end, errno)
+		}
+		for _, r := range buf[:n] {
+			found = appendRange(found, Range{r.start, r.end})
+		}
+		start = arg.walkEnd
+	}
+	return found, nil
+}
+
+// scanEntries reads the page table entries one by one. They do not tell the
+// shared page of zeros apart.
+func scanEntries(pagemap *os.File, start, end uint64) ([]Range, error) {
+	const present, swapped, file = 1 << 63, 1 << 62, 1 << 61
+	var found []Range
+	buf := make([]byte, 8*4096)
+	for at := start; at < end; {
+		want := min(uint64(len(buf)), (end-at)/PageSize*8)
+		n, err := pagemap.ReadAt(buf[:want], int64(at/PageSize*8))
+		if n == 0 && err != nil && err != io.EOF {
+			return nil, fmt.Errorf("read pagemap at %#x: %w", at, err)
+		}
+		if n == 0 {
+			break
+		}
+		for i := 0; i+8 <= n; i += 8 {
+			entry := binary.LittleEndian.Uint64(buf[i:])
+			if entry&(present|swapped) != 0 && entry&file == 0 {
+				found = appendRange(found, Range{at, at + PageSize})
+			}
+			at += PageSize
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package slurm
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/esky-hpc/esky/internal/sched"
+)
+
+// Why a job does not come back by itself.
+const (
+	interactive = "it is not a batch job"
+	noRequeue   = "it was submitted with --no-requeue"
+)
+
+// warnings are what the user should know before trusting the job to esky.
+func warnings(j sched.Job, f sched.Facts, rec, conf record) []string {
+	var w []string
+	add := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
+	switch j.NoReturn {
+	case interactive:
+		add("Slurm requeues batch jobs only: once this one has left, run the same line again in a new allocation")
+		return w
+	case noRequeue:
+		add("the job was submitted with --no-requeue: it comes back when esky asks for it, but not after a node failure; submit with --requeue")
+	}
+	if f.Stdout.Regular && !f.Stdout.Append && !j.Step {
+		add("the output file is not open for appending: Slurm will empty it when the job comes back; submit with --open-mode=append")
+	}
+	if !batchProcess(f) {
+		add("esky-wrap is not the process that Slurm signals: write \"exec esky-wrap run …\" as the last line of the batch script, or start it by srun")
+	}
+	if track := conf["ProctrackType"]; signalsAll(track) {
+		add("%s sends SIGTERM to the program itself too, at the end of its time and when it is preempted; leave earlier: sbatch --signal=B:USR1@SECONDS", track)
+	}
+	if nodes := rec.text("ReqNodeList"); nodes != "" {
+		add("the job demands the host %s (--nodelist), so it cannot move to another", nodes)
+	}
+	return w
+}
+
+// signalsAll tells whether a process tracking plugin signals all processes of a
+// job. proctrack/cgroup signals direct children of slurmstepd only.
+func signalsAll(track string) bool {
+	return strings.HasSuffix(track, "/linuxproc") || strings.HasSuffix(track, "/pgid")
+}

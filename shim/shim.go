@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // The directory, not the file, is embedded: go vet and go list then work
@@ -47,7 +48,7 @@ func Install(dir string) (string, error) {
 	if lib == nil {
 		return "", ErrNotBuilt
 	}
-	path := filepath.Join(dir, fmt.Sprintf("libesky-%x.so", sha256.Sum256(lib))[:len("libesky-")+12]+".so")
+	path := filepath.Join(dir, Name())
 	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, lib) {
 		return path, nil
 	}
@@ -56,6 +57,19 @@ func Install(dir string) (string, error) {
 	}
 	return path, nil
 }
+
+// Name is the file name that Install gives the library, "" if it was not built
+// in. Where a process has a file of this name mapped, Layout holds for it.
+func Name() string { return name() }
+
+var name = sync.OnceValue(func() string {
+	lib := Library()
+	if lib == nil {
+		return ""
+	}
+	sum := sha256.Sum256(lib)
+	return fmt.Sprintf("libesky-%x.so", sum[:6])
+})
 
 // writeFile replaces path by one rename, so that no other host ever sees, or
 // maps, half a library. 0755 whatever the umask: dlopen needs no x bit, but

@@ -147,7 +147,7 @@ func Command(dir, name string, args ...string) *exec.Cmd {
 	cmd.Dir = dir
 	cmd.Env = []string{
 		"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + dir, "TMPDIR=" + dir,
-		"LANG=C", "LC_ALL=C", "USER=job",
+		"LANG=C", "LC_ALL=C", "USER=job", "ESKY_RUNTIME_DIR=" + filepath.Join(dir, ".run"),
 	}
 	if os.Getuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}

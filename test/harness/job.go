@@ -27,7 +27,7 @@ const (
 
 // Patience is how long a test waits for anything before it gives up: far more
 // than any of it takes on a slow machine.
-const Patience = 60 * time.Second
+const Patience = 90 * time.Second
 
 // A Job is one line of a job script, to be run as often as it takes.
 type Job struct {
@@ -95,7 +95,23 @@ func (j *Job) Resume(flags ...string) *Run {
 
 func (j *Job) start(args []string) *Run {
 	j.T.Helper()
-	line := append(append(slices.Clone(j.Under), wrap), args...)
+	return j.begin(append(append(slices.Clone(j.Under), wrap), args...))
+}
+
+// StartBare starts the program without esky.
+func (j *Job) StartBare() *Run {
+	j.T.Helper()
+	return j.begin(j.Argv)
+}
+
+// Bare runs the program without esky and returns its status.
+func (j *Job) Bare() int {
+	j.T.Helper()
+	return j.StartBare().Wait()
+}
+
+func (j *Job) begin(line []string) *Run {
+	j.T.Helper()
 	cmd := Command(j.Dir, line[0], line[1:]...)
 	cmd.Env = append(cmd.Env, j.Env...)
 	j.runs++
@@ -104,19 +120,6 @@ func (j *Job) start(args []string) *Run {
 	cmd.Stderr = j.create(r.stderr)
 	r.begin()
 	return r
-}
-
-// Bare runs the program without esky and returns its status.
-func (j *Job) Bare() int {
-	j.T.Helper()
-	cmd := Command(j.Dir, j.Argv[0], j.Argv[1:]...)
-	cmd.Env = append(cmd.Env, j.Env...)
-	j.runs++
-	r := &Run{job: j, cmd: cmd, done: make(chan struct{}), stderr: fmt.Sprintf("stderr.%d", j.runs)}
-	cmd.Stdout = j.create("stdout")
-	cmd.Stderr = j.create(r.stderr)
-	r.begin()
-	return r.Wait()
 }
 
 func (j *Job) create(name string) *os.File {

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/esky-hpc/esky/test/harness"
+)
+
+// background makes a checkpoint that nobody waits for yet.
+func (g *gate) background(flags ...string) <-chan harness.Outcome {
+	done := make(chan harness.Outcome, 1)
+	go func() { done <- g.Esky("checkpoint", flags...) }()
+	return done
+}
+
+// writing waits until an image is being written, with some pages there.
+func (g *gate) writing(r *harness.Run) {
+	g.t.Helper()
+	r.Until("pages are being written", func() bool {
+		names, _ := filepath.Glob(filepath.Join(g.Store, g.Name, ".pending*", "pages.img"))
+		for _, n := range names {
+			if info, err := os.Stat(n); err == nil && info.Size() > 1<<20 {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// TestMonitorKilledInDump kills the monitor, and nothing else, while an image
+// is being written. The job must not notice, the image before must still be
+// good, and the same line must take the job over.
+func TestMonitorKilledInDump(t *testing.T) {
+	g := newGate(t, 384)
+	r := g.start()
+	g.advance(r)
+	g.Checkpoint()
+	good := g.Generations()[0]
+	g.advance(r)
+	asked := g.background()
+	g.writing(r)
+	r.Kill9()
+	if o := <-asked; o.Status == 0 {
+		t.Skip("the image was published before the monitor was killed: nothing was tested")
+	}
+	if o := g.Command(harness.Wrap(), "verify", "--store", g.Store, g.Name); o.Status != 0 {
+		t.Errorf("the image before is no longer good: %s", o)
+	}
+	if _, err := os.Stat(good); err != nil {
+		t.Error(err)
+	}
+	if len(g.processes()) != 1 {
+		t.Fatal("the job did not survive its monitor")
+	}
+	r = g.Start()
+	g.advance(r) // the job, not a copy of it: it knows all steps
+	g.Checkpoint()
+	g.advance(r)
+	if n := len(g.processes()); n != 1 {
+		t.Errorf("%d processes of the job", n)
+	}
+	g.finish(r, g.step)
+}
+
+// processes are the processes that run the job's program.
+func (g *gate) processes() []harness.Proc {
+	var found []harness.Proc
+	for _, p := range harness.Of(g.Dir) {
+		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.Pid))
+		if exe == g.program && !strings.Contains(p.State, "Z") {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// tracer is the pid of the process that traces pid at this moment, 0 if none.
+func tracer(pid int) int {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status), "TracerPid:")
+	line, _, _ := strings.Cut(rest, "\n")
+	n, _ := strconv.Atoi(strings.TrimSpace(line))
+	return n
+}
+
+// TestWorkerKilledInPause kills the process that holds the job in its pause, a
+// little later each time. A job that was let go before is unharmed. One that
+// was not must end: changed half-way it must never run on. It comes back from
+// the image before, and esky says so.
+func TestWorkerKilledInPause(t *testing.T) {
+	lost := 0
+	const times = 8
+	for i := range times {
+		if killInPause(t, time.Duration(i)*700*time.Microsecond) {
+			lost++
+		}
+	}
+	t.Logf("| worker killed in %d pauses: %d times the job was lost and came back", times, lost)
+	if lost == 0 {
+		t.Error("the pause was never hit")
+	}
+}
+
+func killInPause(t *testing.T, delay time.Duration) (lost bool) {
+	t.Helper()
+	g := newGate(t, 64)
+	r := g.start()
+	g.advance(r)
+	g.Checkpoint()
+	g.advance(r)
+	g.shut()
+	job := g.processes()
+	if len(job) != 1 {
+		t.Fatalf("the job has %d processes", len(job))
+	}
+	asked := g.background()
+	worker := awaitTracer(t, job[0].Pid)
+	time.Sleep(delay)
+	must(t, syscall.Kill(worker, syscall.SIGKILL))
+	o := <-asked
+	g.Write("finish", "")
+	status := r.Wait()
+	said := r.Stderr() + o.Stderr
+	if status != finished { // the monitor left it to the next incarnation
+		says(t, said, "esky-wrap:")
+		status = g.Start().Wait()
+	}
+	if status != finished {
+		t.Fatalf("status %d, want %d; esky said:\n%s", status, finished, said)
+	}
+	if g.Read("stdout") == g.undisturbed(2) {
+		return false
+	}
+	g.result(1)
+	says(t, said, "lost", "resumed from")
+	return true
+}
+
+// awaitTracer waits until somebody traces pid and returns who. It does not
+// rest: a pause lasts a few milliseconds.
+func awaitTracer(t *testing.T, pid int) int {
+	t.Helper()
+	for end := time.Now().Add(harness.Patience); time.Now().Before(end); {
+		if who := tracer(pid); who != 0 {
+			return who
+		}
+	}
+	t.Fatal("nobody ever traced the job")
+	return 0
+}

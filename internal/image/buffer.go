@@ -20,7 +20,7 @@ func FreeBuffer(b []byte) {
 
 func newBuffer(size int) []byte {
 	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		// Out of mappings (vm.max_map_count). Go places large objects at page
 		// boundaries too; were it not so, O_DIRECT would say EINVAL and the

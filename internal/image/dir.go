@@ -69,19 +69,25 @@ func (d *directory) names(sub string) ([]string, error) {
 
 func (d *directory) close() { d.f.Close() }
 
-// unsafeReason says why an open file may have been written by somebody else, or ""
-// if it cannot. An ACL that lets others write shows in the group bits too
-// (acl(5), "correspondence between ACL entries and file permission bits").
+// unsafeReason says why an open file may have been written by somebody else, or
+// "" if it cannot.
 func unsafeReason(f *os.File) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return "", err
 	}
+	return unsafeOwner(st.Uid, st.Mode, uint32(os.Geteuid())), nil
+}
+
+// unsafeOwner accepts files of this user and of root that nobody else can
+// write. An ACL that lets others write shows in the group bits too (acl(5),
+// "correspondence between ACL entries and file permission bits").
+func unsafeOwner(uid, mode, euid uint32) string {
 	switch {
-	case st.Uid != uint32(os.Geteuid()) && st.Uid != 0:
-		return fmt.Sprintf("belongs to uid %d", st.Uid), nil
-	case st.Mode&0o022 != 0:
-		return fmt.Sprintf("can be written by others (mode %#o)", st.Mode&0o7777), nil
+	case uid != euid && uid != 0:
+		return fmt.Sprintf("belongs to uid %d", uid)
+	case mode&0o022 != 0:
+		return fmt.Sprintf("can be written by others (mode %#o)", mode&0o7777)
 	}
-	return "", nil
+	return ""
 }

@@ -4,6 +4,7 @@ package image
 
 import (
 	"errors"
+	"io"
 	"os"
 	"sync/atomic"
 
@@ -15,8 +16,14 @@ import (
 // systems and moments that refuse O_DIRECT.
 type pageFile struct {
 	buffered *os.File
-	direct   *os.File    // nil where the file system has no O_DIRECT
+	direct   blockFile   // nil where the file system has no O_DIRECT
 	refused  atomic.Bool // O_DIRECT opened, but a write said EINVAL
+}
+
+type blockFile interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
 }
 
 // openPages opens pages.img for writing or reading, as flags say.
@@ -28,9 +35,13 @@ func (d *directory) openPages(flags int) (*pageFile, error) {
 	p := &pageFile{buffered: f}
 	// Any error means the same: do without. tmpfs before Linux 6.6 says EINVAL.
 	access := flags &^ (unix.O_CREAT | unix.O_EXCL)
-	if p.direct, err = d.open(pagesName, access|unix.O_DIRECT); err == nil && !sameFile(f, p.direct) {
-		p.direct.Close()
-		p.direct = nil
+	g, err := d.open(pagesName, access|unix.O_DIRECT)
+	switch {
+	case err != nil:
+	case sameFile(f, g):
+		p.direct = g
+	default:
+		g.Close()
 	}
 	return p, nil
 }

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package slurm
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// site lays a hook script out as a site does, with hook as its bin/esky-hook
+// (none if empty), and its time-out cut to one second.
+func site(t *testing.T, script, hook string) string {
+	t.Helper()
+	dir := t.TempDir()
+	text, err := os.ReadFile(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := bytes.Replace(text, []byte("timeout -k 2 10"), []byte("timeout -k 1 1"), 1)
+	if bytes.Equal(short, text) {
+		t.Fatalf("%s has no time-out", script)
+	}
+	write(t, filepath.Join(dir, "slurm", script), short)
+	if hook != "" {
+		write(t, filepath.Join(dir, "bin", "esky-hook"), []byte("#!/bin/sh\n"+hook+"\n"))
+	}
+	return filepath.Join(dir, "slurm", script)
+}
+
+func write(t *testing.T, path string, text []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Slurm drains a node whose prolog or epilog fails or hangs.
+func TestHooksCannotDrainANode(t *testing.T) {
+	for _, script := range []string{"prolog", "epilog"} {
+		for name, hook := range map[string]string{
+			"works":      "exit 0",
+			"fails":      "exit 1",
+			"is killed":  "kill -KILL $$",
+			"hangs":      "trap '' TERM; sleep 60",
+			"not there":  "",
+			"no program": "\x7fELF nonsense",
+		} {
+			t.Run(script+" "+name, func(t *testing.T) {
+				t.Parallel()
+				cmd := exec.Command(site(t, script, hook))
+				cmd.Env = []string{"SLURM_JOB_ID=1"} // no PATH, as Slurm calls it
+				begin := time.Now()
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Errorf("%v: %s", err, out)
+				}
+				if d := time.Since(begin); d > 20*time.Second {
+					t.Errorf("took %v", d)
+				}
+			})
+		}
+	}
+}
+
+func TestHooksCallTheProgram(t *testing.T) {
+	for _, script := range []string{"prolog", "epilog"} {
+		mark := filepath.Join(t.TempDir(), "mark")
+		path := site(t, script, `echo "$# $1 $SLURM_JOB_ID $(pwd)" >`+mark)
+		cmd := exec.Command(path)
+		cmd.Env = []string{"SLURM_JOB_ID=7"}
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(mark)
+		if err != nil || string(got) != "1 "+script+" 7 /\n" {
+			t.Errorf("%s: %q, %v", script, got, err)
+		}
+	}
+}
+
+func TestTaskProlog(t *testing.T) {
+	text, err := os.ReadFile("task-prolog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, store string
+		env         []string
+		want        string
+	}{
+		{"as shipped", "", []string{"SLURM_JOB_USER=esk", "SLURM_JOB_ID=7"}, ""},
+		{"the site's", "/scratch/{user}/{job}/esky", []string{"SLURM_JOB_USER=esk", "SLURM_JOB_ID=7"}, "export ESKY_STORE=/scratch/esk/7/esky\n"},
+		{"the user's own", "/scratch", []string{"SLURM_JOB_USER=esk", "SLURM_JOB_ID=7", "ESKY_STORE=/x"}, ""},
+		{"no job", "/scratch", nil, ""},
+		{"strange user", "/scratch/{user}", []string{"SLURM_JOB_USER=../x|e", "SLURM_JOB_ID=7"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "task-prolog")
+			write(t, path, bytes.Replace(text, []byte("\nstore=\n"), []byte("\nstore="+c.store+"\n"), 1))
+			cmd := exec.Command(path)
+			cmd.Env = append(c.env, "PATH=/usr/bin:/bin")
+			out, err := cmd.CombinedOutput()
+			if err != nil || string(out) != c.want {
+				t.Errorf("%v, %q; want %q", err, out, c.want)
+			}
+		})
+	}
+}

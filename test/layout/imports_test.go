@@ -22,13 +22,13 @@ var levels = map[string]int{
 	"internal/tracee":        0,
 	"internal/namespace":     0,
 	"internal/sched":         0,
-	"internal/store":         0,
 	"shim":                   0,
 
 	"internal/image": 1,
-	"internal/pages": 1,
 	"internal/host":  1,
 
+	"internal/pages":        2,
+	"internal/store":        2,
 	"internal/freeze":       2,
 	"scheduler-hooks/slurm": 2,
 

@@ -156,6 +156,11 @@ func (h *heart) start() error {
 			return err
 		}
 		defer f.Close()
+		if os.Getuid() == 0 { // else the job may not reopen its own output
+			if err := f.Chown(1000, 1000); err != nil {
+				return err
+			}
+		}
 		*to = f
 	}
 	if err := h.cmd.Start(); err != nil {

@@ -29,7 +29,7 @@ help: ## Say what can be made
 build: $(BINARIES) ## Build bin/esky-wrap and bin/esky-hook: static, nothing else to install
 
 shim:
-	@$(MAKE) --no-print-directory -C shim
+	@$(MAKE) -s --no-print-directory -C shim all
 
 # Go knows best what is out of date, so both are always handed to it.
 bin/esky-wrap: shim FORCE

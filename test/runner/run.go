@@ -127,9 +127,12 @@ type follower struct {
 func (f *follower) event(e event) {
 	key := e.Package + " " + e.Test
 	switch e.Action {
-	case "output", "build-output":
+	case "build-output":
+		fmt.Fprint(f.log, e.Output)
+		fmt.Fprint(f.show, e.Output)
+	case "output":
 		f.line(key, e)
-	case "fail", "build-fail":
+	case "fail": // a build that failed is told by its package once more
 		f.end(key, e)
 		f.s.failed = append(f.s.failed, strings.TrimSpace(short(key)))
 	case "skip":
@@ -145,8 +148,9 @@ func (f *follower) event(e event) {
 
 func (f *follower) line(key string, e event) {
 	fmt.Fprint(f.log, e.Output)
-	if e.Test == "" && (strings.HasPrefix(e.Output, "ok ") || strings.HasPrefix(e.Output, "FAIL") || e.Action == "build-output") {
+	if e.Test == "" && (strings.HasPrefix(e.Output, "ok ") || strings.HasPrefix(e.Output, "FAIL\t")) {
 		fmt.Fprint(f.show, e.Output)
+		return
 	}
 	b := f.output[key]
 	if b == nil {

@@ -36,7 +36,7 @@ func TestFollow(t *testing.T) {
 	if d := cmp.Diff([]string{"p TestB: no musl-gcc: install musl-tools"}, s.skipped); d != "" {
 		t.Error(d)
 	}
-	want := "| row |\n    c_test.go:1: 1 is not 2\nFAIL\tp\t0.1s\nFAIL\tp\t0.1s\nok  \tq\t0.2s\n"
+	want := "| row |\n    c_test.go:1: 1 is not 2\nFAIL\tp\t0.1s\nok  \tq\t0.2s\n"
 	if d := cmp.Diff(want, show.String()); d != "" {
 		t.Error(d)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -132,13 +133,15 @@ func readRecord[T any](s *Store, name string) (*T, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	defer f.Close()
-	b := make([]byte, maxRecord+1)
-	n, err := f.Read(b)
-	if n > maxRecord || (n == 0 && err != nil) {
-		return nil, fmt.Errorf("read %s: empty or too long", f.Name())
+	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	if err == nil && len(b) > maxRecord {
+		err = errors.New("too long")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	v := new(T)
-	if err := json.Unmarshal(b[:n], v); err != nil {
+	if err := json.Unmarshal(b, v); err != nil {
 		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	return v, nil

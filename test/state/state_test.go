@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package state takes the programs of test/programs away and brings them back.
+// Each of them is in one kind of state and checks itself that it still is.
+package state
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/esky-hpc/esky/test/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+// A way is what happens to a program between READY and go.
+type way struct {
+	name  string
+	stops int // how often it is taken away; 0: one checkpoint while it runs on
+	bare  bool
+}
+
+// ways; the last is without the preload library, which a static program never
+// has.
+var ways = []way{
+	{name: "live"},
+	{name: "stop", stops: 1},
+	{name: "thrice", stops: 3},
+	{name: "bare", stops: 1, bare: true},
+}
+
+// TestState drives every program, in every build, each way.
+func TestState(t *testing.T) {
+	table := harness.NewTable(t, "state", "alone", "live", "stop", "thrice", "bare")
+	slots := make(chan struct{}, 2*runtime.NumCPU())
+	for _, b := range builds(t) {
+		t.Run(b.name(), func(t *testing.T) {
+			t.Parallel()
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			all(t, table, b)
+		})
+	}
+}
+
+// all is one row of the matrix. What does not pass alone tells nothing about
+// esky.
+func all(t *testing.T, table *harness.Table, b build) {
+	table.Set(b.name(), "alone", "left out")
+	binary := b.install(t)
+	table.Set(b.name(), "alone", "FAILED")
+	j := b.job(t, binary)
+	finish(j, j.StartBare())
+	table.Set(b.name(), "alone", "ok")
+	for _, w := range ways {
+		if w.bare && b.kind == "static" {
+			table.Set(b.name(), w.name, "-")
+			continue
+		}
+		t.Run(w.name, func(t *testing.T) {
+			table.Set(b.name(), w.name, "FAILED")
+			j := b.job(t, binary)
+			if w.bare {
+				j.Env = []string{"ESKY_PRELOAD=none"}
+			}
+			drive(j, b, w)
+			table.Set(b.name(), w.name, "ok")
+		})
+	}
+}
+
+func (b build) job(t *testing.T, binary string) *harness.Job {
+	t.Helper()
+	return harness.NewJob(t, append([]string{binary, "status"}, b.argv[1:]...)...)
+}
+
+// drive is one cell of the matrix.
+func drive(j *harness.Job, b build, w way) {
+	j.T.Helper()
+	r := j.Start()
+	ready(j, r)
+	switch {
+	case b.fate == "refused":
+		refused(j, r, w)
+	case w.stops == 0:
+		j.Checkpoint()
+	}
+	for n := 0; n < w.stops && b.fate == "carried"; n++ {
+		j.Checkpoint("--stop")
+		r.WaitFor(harness.ExitAgain)
+		if left := harness.Of(j.Dir); len(left) > 0 {
+			j.T.Fatalf("processes are left of a job that was stopped: %v", left)
+		}
+		r = j.Start()
+	}
+	finish(j, r)
+}
+
+// refused asks for a checkpoint of a program whose state cannot be carried: it
+// must be refused with a reason, and leave no image.
+func refused(j *harness.Job, r *harness.Run, w way) {
+	j.T.Helper()
+	var flags []string
+	if w.stops > 0 {
+		flags = append(flags, "--stop")
+	}
+	o := j.TryCheckpoint(flags...)
+	if o.Status != harness.ExitHost || strings.TrimSpace(o.Stderr) == "" {
+		j.T.Fatalf("checkpoint of what cannot be carried: %s", o)
+	}
+	if n := len(j.Generations()); n != 0 || r.Ended() {
+		j.T.Fatalf("%d images of what cannot be carried; job ended: %v", n, r.Ended())
+	}
+}
+
+func ready(j *harness.Job, r *harness.Run) {
+	j.T.Helper()
+	r.Until("the program is READY", func() bool { return strings.Contains(j.Read("status"), "READY") })
+}
+
+// finish lets the program check itself and reads its verdict.
+func finish(j *harness.Job, r *harness.Run) {
+	j.T.Helper()
+	ready(j, r)
+	j.Write("status.go", "")
+	status := r.Wait()
+	verdict := strings.TrimSpace(j.Read("status.result"))
+	if status != 0 || verdict != "PASS" {
+		j.T.Fatalf("status %d, verdict %q\nstdout: %s\nesky said: %s", status, verdict, tail(j.Read("stdout")), tail(r.Stderr()))
+	}
+}
+
+func tail(s string) string {
+	if len(s) > 4000 {
+		return "… " + s[len(s)-4000:]
+	}
+	return s
+}

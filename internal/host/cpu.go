@@ -13,23 +13,23 @@ import (
 	"sync"
 )
 
-// cpu is what programs can see of the processor.
-type cpu struct {
+// processor is what programs can see of it.
+type processor struct {
 	model     string
 	features  []string // sorted, names of /proc/cpuinfo
 	xcr0      uint64   // components of the state that the kernel saves
 	xsaveSize uint32   // and its size in memory
 }
 
-var readCPU = sync.OnceValues(func() (cpu, error) {
+var readCPU = sync.OnceValues(func() (processor, error) {
 	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {
-		return cpu{}, err
+		return processor{}, err
 	}
 	defer f.Close()
 	c, err := parseCPUInfo(f)
 	if err != nil {
-		return cpu{}, fmt.Errorf("read /proc/cpuinfo: %w", err)
+		return processor{}, fmt.Errorf("read /proc/cpuinfo: %w", err)
 	}
 	c.xcr0, c.xsaveSize = extendedState()
 	return c, nil
@@ -37,8 +37,8 @@ var readCPU = sync.OnceValues(func() (cpu, error) {
 
 // parseCPUInfo reads the first processor: Linux shows programs the features
 // that all of them have.
-func parseCPUInfo(r io.Reader) (cpu, error) {
-	var c cpu
+func parseCPUInfo(r io.Reader) (processor, error) {
+	var c processor
 	s := bufio.NewScanner(r)
 	for s.Scan() && s.Text() != "" {
 		name, value, _ := strings.Cut(s.Text(), ":")
@@ -50,10 +50,10 @@ func parseCPUInfo(r io.Reader) (cpu, error) {
 		}
 	}
 	if err := s.Err(); err != nil {
-		return cpu{}, err
+		return processor{}, err
 	}
 	if len(c.features) == 0 {
-		return cpu{}, errors.New("no CPU features")
+		return processor{}, errors.New("no CPU features")
 	}
 	return c, nil
 }

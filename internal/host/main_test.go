@@ -8,14 +8,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == Verb {
-		ProbeMain(os.Args[2:])
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case Verb:
+			ProbeMain(os.Args[2:])
+		case spoilVerb:
+			spoilMain(os.Args[2])
+		case reportVerb:
+			reportMain()
+		}
 	}
 	os.Exit(m.Run())
-}
-
-func TestProbe(t *testing.T) {
-	for _, c := range Probe() {
-		t.Logf("%+v", c)
-	}
 }

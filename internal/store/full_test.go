@@ -28,9 +28,10 @@ func TestFullDisk(t *testing.T) {
 	}
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestFullDisk$", "-test.v")
 	cmd.Env = append(os.Environ(), key+"="+t.TempDir())
+	// As root there, because exec(2) takes the capabilities of everybody else.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Geteuid(), HostID: os.Geteuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}}
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EACCES) {
 		t.Skipf("no user namespace here, so no file system to fill: %v", err) // TestRefusedAnywhere pretends one

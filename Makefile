@@ -10,12 +10,12 @@ DESTDIR ?=
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS ?= -s -w -X main.version=$(VERSION)
-GOBUILD  = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+GOBUILD  = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TOOL     = $(GO) tool -modfile=tools/go.mod
 RUNNER   = $(GO) run ./test/runner
 
 BINARIES = bin/esky-wrap bin/esky-hook
-SHELL_SCRIPTS = $(shell git ls-files | xargs grep -lE '^\#!.*[/ ](ba)?sh$$' 2>/dev/null)
+SHELL_SCRIPTS = $(shell grep -rlE --exclude-dir=.git --exclude-dir=bin --exclude-dir=build --exclude='*.md' --exclude='*.go' --exclude='*.txt' '^\#!.*[/ ](ba)?sh$$' .)
 
 .PHONY: all build shim help demo bench lab-slurm lab-slurm-down \
         test test-unit test-state test-real test-fault test-lab race \

@@ -35,7 +35,7 @@ type program struct {
 
 func programs() []program {
 	return []program{
-		{name: "python-numpy", argv: numpy, lines: 110, files: []string{"out"}, after: busyThreads,
+		{name: "python-numpy", argv: numpy, lines: 80, files: []string{"out"}, after: busyThreads,
 			env: []string{"OPENBLAS_NUM_THREADS=4"}},
 		{name: "go", argv: goProgram, lines: 250},
 		{name: "openmp", argv: c("gcc", "openmp.c", "-fopenmp"), lines: 700, env: []string{"OMP_NUM_THREADS=4"}},
@@ -88,7 +88,7 @@ func busyThreads(t *testing.T, out string) {
 
 func goProgram(t *testing.T, dir string) []string {
 	bin := filepath.Join(dir, "program")
-	build := exec.Command("go", "build", "-o", bin, "./test/real/programs/gojob")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "./test/real/programs/gojob")
 	build.Dir = harness.Root()
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dump
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/pages"
+	"github.com/esky-hpc/esky/internal/procfs"
+	"github.com/esky-hpc/esky/internal/tracee"
+)
+
+// collect describes the frozen job.
+func (d *Dump) collect() error {
+	init, err := procfs.ReadStatus(d.o.Init, 0)
+	if err != nil {
+		return err
+	}
+	var refused []string
+	for _, p := range d.frozen.Live() {
+		q := &process{Process: p, given: init.CpusAllowedList}
+		d.procs = append(d.procs, q)
+		if !p.Leader().Regs.Is64Bit() {
+			refused = append(refused, fmt.Sprintf("pid %d (%s) is a 32-bit program", p.Pid, p.Stat.Comm))
+		}
+		if q.maps, err = procfs.ReadMaps(p.HostPid); err != nil {
+			return err
+		}
+		if q.mem, err = pages.OpenMemory(p.HostPid); err != nil {
+			return err
+		}
+		refused = append(refused, refuseProcess(d.o.Init, &p.Stat, &p.Status)...)
+		refused = append(refused, refuseMaps(p.Pid, p.Stat.Comm, q.maps)...)
+	}
+	if len(refused) > 0 {
+		return &RefusedError{refused}
+	}
+	if err := d.collectClocks(); err != nil {
+		return err
+	}
+	if err := d.collectFiles(); err != nil {
+		return err
+	}
+	for _, p := range d.frozen.Processes {
+		if p.Zombie {
+			d.meta.Processes = append(d.meta.Processes, d.zombie(p))
+		}
+	}
+	for _, q := range d.procs {
+		pb, err := d.collectProcess(q)
+		if err != nil {
+			return fmt.Errorf("pid %d (%s): %w", q.Pid, q.Stat.Comm, err)
+		}
+		d.meta.Processes = append(d.meta.Processes, pb)
+	}
+	return d.collectShared()
+}
+
+func (d *Dump) zombie(p *freeze.Process) *imagepb.Process {
+	pb := d.identity(p)
+	pb.State, pb.ExitStatus = imagepb.Process_ZOMBIE, int32(p.Stat.ExitCode)
+	return pb
+}
+
+// identity is what even a zombie has, in the numbers of the job's namespace.
+func (d *Dump) identity(p *freeze.Process) *imagepb.Process {
+	pb := &imagepb.Process{Pid: int32(p.Pid), Comm: p.Stat.Comm, Ppid: 1}
+	for _, other := range d.frozen.Processes {
+		if other.HostPid == p.Stat.Ppid {
+			pb.Ppid = int32(other.Pid)
+		}
+	}
+	pb.Pgid, pb.Sid = int32(last(p.Status.NSpgid)), int32(last(p.Status.NSsid))
+	return pb
+}
+
+func last(v []int) int {
+	if len(v) == 0 {
+		return 0
+	}
+	return v[len(v)-1]
+}
+
+func (d *Dump) collectProcess(q *process) (*imagepb.Process, error) {
+	pb := d.identity(q.Process)
+	if q.Stopped != 0 {
+		pb.State, pb.StopSignal = imagepb.Process_STOPPED, int32(q.Stopped)
+	}
+	if err := q.openStub(); err != nil {
+		return nil, fmt.Errorf("enter: %w", err)
+	}
+	pb.ShimBase = q.shim
+	if q.shim != 0 {
+		d.noteRequests(newShimState(q))
+	}
+	for _, step := range []func(*process, *imagepb.Process) error{
+		d.fromOutside, d.fromInside, d.collectThreads, d.collectVmas,
+	} {
+		if err := step(q, pb); err != nil {
+			return nil, err
+		}
+	}
+	pb.Fds = d.files.of[q.Pid]
+	return pb, nil
+}
+
+// fromOutside reads what /proc and ptrace tell of a process.
+func (d *Dump) fromOutside(q *process, pb *imagepb.Process) (err error) {
+	pid := q.HostPid
+	if pb.Exe, err = procfs.Link(pid, "exe"); err != nil {
+		return err
+	}
+	if pb.Cwd, err = procfs.Link(pid, "cwd"); err != nil {
+		return err
+	}
+	pb.Umask = q.Status.Umask
+	if pb.Pending, err = pending(q.Leader().HostTid, true); err != nil {
+		return err
+	}
+	for r := range rlimits {
+		var lim unix.Rlimit
+		if err := unix.Prlimit(pid, r, nil, &lim); err != nil {
+			return fmt.Errorf("read resource limit %d: %w", r, err)
+		}
+		pb.Rlimits = append(pb.Rlimits, &imagepb.Rlimit{Soft: lim.Cur, Hard: lim.Max})
+	}
+	if pb.OomScoreAdj, err = readInt(fmt.Sprintf("/proc/%d/oom_score_adj", pid)); err != nil {
+		return err
+	}
+	st := &q.Stat
+	pb.Mm = &imagepb.Mm{
+		StartCode: st.StartCode, EndCode: st.EndCode, StartData: st.StartData, EndData: st.EndData,
+		StartBrk: st.StartBrk, StartStack: st.StartStack,
+		ArgStart: st.ArgStart, ArgEnd: st.ArgEnd, EnvStart: st.EnvStart, EnvEnd: st.EnvEnd,
+	}
+	pb.Mm.Auxv, err = procfs.ReadAuxv(pid)
+	return err
+}
+
+// rlimits is RLIM_NLIMITS of getrlimit(2).
+const rlimits = 16
+
+func pending(tid int, shared bool) ([]*imagepb.Siginfo, error) {
+	raw, err := tracee.Pending(tid, shared)
+	var all []*imagepb.Siginfo
+	for _, r := range raw {
+		all = append(all, &imagepb.Siginfo{Raw: r})
+	}
+	return all, err
+}
+
+func readInt(path string) (int32, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	var v int32
+	if _, err := fmt.Sscan(string(b), &v); err != nil {
+		return 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	return v, nil
+}
+
+// collectClocks reads the job's clocks: the host's, shifted by the time
+// namespace of the job (time_namespaces(7)).
+func (d *Dump) collectClocks() error {
+	if len(d.procs) == 0 {
+		return freeze.ErrEnded
+	}
+	shift := map[string]int64{}
+	path := fmt.Sprintf("/proc/%d/timens_offsets", d.procs[0].HostPid)
+	b, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	for line := range strings.Lines(string(b)) {
+		var name string
+		var sec, nsec int64
+		if _, err := fmt.Sscan(line, &name, &sec, &nsec); err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+		shift[name] = sec*1e9 + nsec
+	}
+	now := func(clock int32) int64 {
+		var ts unix.Timespec
+		_ = unix.ClockGettime(clock, &ts)
+		return ts.Nano()
+	}
+	d.meta.Clocks = &imagepb.Clocks{
+		MonotonicNs: now(unix.CLOCK_MONOTONIC) + shift["monotonic"],
+		BoottimeNs:  now(unix.CLOCK_BOOTTIME) + shift["boottime"],
+		RealtimeNs:  now(unix.CLOCK_REALTIME),
+	}
+	d.meta.CreatedUnixNs = d.meta.Clocks.RealtimeNs
+	d.meta.MainPid = int32(d.o.MainPid)
+	d.meta.MainExited, d.meta.MainStatus = !d.isLive(d.o.MainPid), int32(d.o.MainStatus)
+	return nil
+}
+
+func (d *Dump) isLive(pid int) bool {
+	for _, q := range d.procs {
+		if q.Pid == pid {
+			return true
+		}
+	}
+	return false
+}
+
+func le64(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
+func le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dump writes an image of a running job.
+//
+// The flow of Run:
+//
+//	preflight   look for state that cannot be carried; nobody is stopped
+//	yield       let critical sections end, run the program's callbacks
+//	freeze      stop every thread (package freeze)
+//	collect     describe processes, files, memory: from outside where /proc and
+//	            ptrace tell, from inside through the stub where only they can
+//	snapshot    fork each process, unseen by the job
+//	thaw        the job goes on; its pause ends here
+//	store       write the snapshots' memory, then the metadata
+//
+// When the job is to stop, there is no snapshot and no thaw: its own memory is
+// stored, and the caller decides by Release whether it ends or goes on.
+package dump
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/host"
+	"github.com/esky-hpc/esky/internal/image"
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/pages"
+	"github.com/esky-hpc/esky/internal/procfs"
+)
+
+// Options of a dump.
+type Options struct {
+	Init       int            // host pid of the job's init
+	MainPid    int            // in the namespace
+	MainStatus int            // when the main process is gone
+	Dir        string         // of the new generation
+	Codec      image.Codec    //
+	Stop       bool           // keep the job frozen until Release
+	Meta       *imagepb.Image // filled in as far as the caller knows
+	HoldLimit  time.Duration  // how long to wait for critical sections
+	Known      []freeze.Sleeper
+	Progress   func(phase string, done, total int64)
+}
+
+// Result of a dump.
+type Result struct {
+	Pause    time.Duration
+	Bytes    int64
+	Sleepers []freeze.Sleeper
+	Requests []Request // esky_checkpoint() calls that this image answers
+	Notes    []string
+}
+
+// Request is a program's wait for a checkpoint: its words in the memory of a
+// process, and how many calls there were at the freeze (esky_abi.h).
+type Request struct {
+	HostPid int
+	At      uint64
+	Count   uint32
+}
+
+// RefusedError lists the state that cannot be carried, each with where it is
+// and what to do.
+type RefusedError struct{ Reasons []string }
+
+func (e *RefusedError) Error() string { return strings.Join(e.Reasons, "; ") }
+
+// Dump is a dump in progress.
+type Dump struct {
+	o        Options
+	frozen   *freeze.Job
+	procs    []*process // live ones
+	meta     *imagepb.Image
+	files    *fileTable
+	shims    []*shimState
+	pipeOf   []*file // of each of meta.Pipes, a descriptor
+	objects  []*object
+	notes    []string
+	requests []Request
+	writer   *image.Writer
+	shared   []pages.Source // copied, or readable, after the thaw
+	thawed   bool
+	began    time.Time
+
+	notForked map[int][]procfs.Mapping // by host pid
+}
+
+// freezeLimit is how long all threads together may take to stop.
+const freezeLimit = 10 * time.Second
+
+// Run dumps the job. After an error the job runs on, whatever o.Stop says.
+func Run(ctx context.Context, o Options) (d *Dump, result *Result, err error) {
+	d = &Dump{o: o, meta: o.Meta}
+	if d.notForked, err = preflight(o.Init); err != nil {
+		return nil, nil, err
+	}
+	if d.writer, err = image.Create(o.Dir, o.Codec); err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			d.writer.Abort()
+			d.abandon()
+		}
+	}()
+	if err := d.stopAndDescribe(ctx); err != nil {
+		return nil, nil, err
+	}
+	pause := time.Since(d.began)
+	if err := d.store(ctx); err != nil {
+		return nil, nil, err
+	}
+	d.meta.PauseNs = int64(pause)
+	if err := d.writer.Finish(d.meta); err != nil {
+		return nil, nil, err
+	}
+	if !o.Stop {
+		d.endSnapshots()
+	}
+	return d, &Result{Pause: pause, Bytes: d.writer.Written(), Sleepers: d.frozen.Sleepers(), Requests: d.requests, Notes: d.notes}, nil
+}
+
+// stopAndDescribe is the job's pause.
+func (d *Dump) stopAndDescribe(ctx context.Context) error {
+	if err := d.askCallbacks(ctx); err != nil {
+		return err
+	}
+	if err := d.freezeOutsideHolds(ctx); err != nil {
+		return err
+	}
+	d.began = d.frozen.At
+	if err := d.collect(); err != nil {
+		return err
+	}
+	if d.o.Stop {
+		return nil
+	}
+	if err := d.snapshot(); err != nil {
+		return d.withoutSnapshot(err)
+	}
+	return d.thaw()
+}
+
+// withoutSnapshot goes on with the job frozen where it has no room for a
+// snapshot: better a long pause than no checkpoint.
+func (d *Dump) withoutSnapshot(err error) error {
+	var room *noRoomError
+	if !errors.As(err, &room) {
+		return err
+	}
+	d.notes = append(d.notes, fmt.Sprintf("the job stands still while its memory is written: %v", room))
+	d.endSnapshots()
+	return nil
+}
+
+// thaw lets the job go on.
+func (d *Dump) thaw() error {
+	if d.thawed || d.frozen == nil {
+		return nil
+	}
+	d.thawed = true
+	d.tellCallbacks()
+	var first error
+	for _, p := range d.procs {
+		if err := p.closeStub(); err != nil && first == nil {
+			first = err
+		}
+	}
+	if err := d.frozen.Thaw(); err != nil && first == nil {
+		first = err
+	}
+	return first
+}
+
+// abandon undoes what an unfinished dump has done to the job.
+func (d *Dump) abandon() {
+	d.endSnapshots()
+	if d.frozen == nil {
+		d.tellCallbacks()
+	}
+	_ = d.thaw()
+}
+
+// Release ends the pause of a job that was dumped with Stop: by its end, which
+// the caller brings about by killing the init, or by letting it go on.
+func (d *Dump) Release(end bool) error {
+	if end {
+		return nil
+	}
+	return d.thaw()
+}
+
+// store writes memory and metadata.
+func (d *Dump) store(ctx context.Context) error {
+	sources, err := d.memory()
+	if err != nil {
+		return err
+	}
+	total := pages.Bytes(sources)
+	d.meta.MemoryBytes = uint64(total)
+	done := progressCounter(d.o.Progress, "writing memory", total)
+	if err := pages.Store(ctx, d.writer, sources, done); err != nil {
+		return err
+	}
+	if !d.thawed && !d.o.Stop { // no room for a snapshot
+		if err := d.thaw(); err != nil {
+			return err
+		}
+	}
+	return d.describeHost()
+}
+
+func (d *Dump) describeHost() error {
+	h, err := host.Describe()
+	if err != nil {
+		return err
+	}
+	d.meta.Host = h
+	for _, path := range d.mappedFiles() {
+		f, err := mappedFile(path)
+		if err != nil {
+			return err
+		}
+		h.Files = append(h.Files, f)
+	}
+	return nil
+}
+
+// hashLimit is the size up to which a mapped file without a build id is hashed;
+// of larger ones, which are data, size and time have to do.
+const hashLimit = 64 << 20
+
+func mappedFile(path string) (*imagepb.MappedFile, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("mapped file: %w", err)
+	}
+	if st.Size() <= hashLimit {
+		return host.MappedFile(path)
+	}
+	return &imagepb.MappedFile{Path: path, Size: uint64(st.Size()), MtimeNs: st.ModTime().UnixNano()}, nil
+}

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dump
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/procfs"
+)
+
+// fileTable collects the open file descriptions of a job, each once, however
+// many descriptors in however many processes share it.
+type fileTable struct {
+	init    int // host pid; its descriptors 0, 1, 2 are the job's given streams
+	stdio   [3]unix.Stat_t
+	list    []*file
+	by      map[fileKey][]*file
+	of      map[int][]*imagepb.Fd // by pid in the namespace
+	refused []string
+}
+
+// fileKey is what two descriptors of one description have in common at least.
+type fileKey struct {
+	dev, ino uint64
+	pos      int64
+	flags    uint32
+}
+
+// file is one open file description and a descriptor through which to reach it.
+type file struct {
+	pb      *imagepb.OpenFile
+	index   uint32
+	hostPid int
+	pid     int
+	comm    string
+	fd      int
+	link    string
+	st      unix.Stat_t
+	info    procfs.FdInfo
+}
+
+func (f *file) String() string {
+	return fmt.Sprintf("pid %d (%s): descriptor %d (%s)", f.pid, f.comm, f.fd, f.link)
+}
+
+// path names the descriptor's file for other processes.
+func (f *file) path() string { return fmt.Sprintf("/proc/%d/fd/%d", f.hostPid, f.fd) }
+
+func newFileTable(init int) *fileTable {
+	t := &fileTable{init: init, by: map[fileKey][]*file{}, of: map[int][]*imagepb.Fd{}}
+	for i := range t.stdio {
+		_ = unix.Stat(fmt.Sprintf("/proc/%d/fd/%d", init, i), &t.stdio[i])
+	}
+	return t
+}
+
+// collectFiles lists all descriptors, then looks into what they lead to.
+func (d *Dump) collectFiles() error {
+	d.files = newFileTable(d.o.Init)
+	for _, q := range d.procs {
+		if err := d.files.addProcess(q.Process); err != nil {
+			return err
+		}
+	}
+	for _, f := range d.files.list {
+		if err := d.describeFile(f); err != nil {
+			return fmt.Errorf("%s: %w", f, err)
+		}
+		d.meta.OpenFiles = append(d.meta.OpenFiles, f.pb)
+	}
+	if err := d.describePairs(); err != nil {
+		return err
+	}
+	if len(d.files.refused) > 0 {
+		return &RefusedError{d.files.refused}
+	}
+	return nil
+}
+
+func (t *fileTable) addProcess(p *freeze.Process) error {
+	fds, err := procfs.Fds(p.HostPid)
+	if err != nil {
+		return err
+	}
+	for _, fd := range fds {
+		f := &file{hostPid: p.HostPid, pid: p.Pid, comm: p.Stat.Comm, fd: fd}
+		if err := f.read(); err != nil {
+			return err
+		}
+		cloexec := f.info.Flags&unix.O_CLOEXEC != 0
+		f, err := t.intern(f)
+		if err != nil {
+			return err
+		}
+		t.of[p.Pid] = append(t.of[p.Pid], &imagepb.Fd{Number: int32(fd), OpenFile: f.index, Cloexec: cloexec})
+	}
+	return nil
+}
+
+// read gets what /proc tells of a descriptor.
+func (f *file) read() (err error) {
+	if f.info, err = procfs.ReadFdInfo(f.hostPid, f.fd); err != nil {
+		return err
+	}
+	if f.link, err = procfs.Link(f.hostPid, fmt.Sprintf("fd/%d", f.fd)); err != nil {
+		return err
+	}
+	if err := unix.Stat(f.path(), &f.st); err != nil {
+		return fmt.Errorf("stat %s: %w", f.path(), err)
+	}
+	return nil
+}
+
+// intern returns the known file with the same description, or f itself.
+func (t *fileTable) intern(f *file) (*file, error) {
+	flags := f.info.Flags &^ unix.O_CLOEXEC
+	key := fileKey{f.st.Dev, f.st.Ino, f.info.Pos, flags}
+	for _, known := range t.by[key] {
+		same, err := sameDescription(f.hostPid, f.fd, known.hostPid, known.fd)
+		if err != nil {
+			return nil, err
+		}
+		if same {
+			return known, nil
+		}
+	}
+	f.index = uint32(len(t.list))
+	f.pb = &imagepb.OpenFile{Flags: flags, Offset: f.info.Pos, Dev: f.st.Dev, Ino: f.st.Ino}
+	t.list = append(t.list, f)
+	t.by[key] = append(t.by[key], f)
+	return f, nil
+}
+
+// sameDescription asks kcmp(2).
+func sameDescription(pid1, fd1, pid2, fd2 int) (bool, error) {
+	const kcmpFile = 0
+	order, _, errno := unix.RawSyscall6(unix.SYS_KCMP, uintptr(pid1), uintptr(pid2), kcmpFile, uintptr(fd1), uintptr(fd2), 0)
+	if errno != 0 {
+		return false, fmt.Errorf("compare descriptor %d of pid %d with %d of pid %d: %w", fd1, pid1, fd2, pid2, errno)
+	}
+	return order == 0, nil
+}
+
+// stream says which of the job's given streams a file is: the same description
+// as one of the init's, or the same pipe, socket or terminal opened again.
+func (t *fileTable) stream(f *file) (int, bool) {
+	for i, st := range t.stdio {
+		if st.Dev != f.st.Dev || st.Ino != f.st.Ino {
+			continue
+		}
+		if same, err := sameDescription(f.hostPid, f.fd, t.init, i); err == nil && same {
+			return i, true
+		}
+		switch mode := st.Mode & unix.S_IFMT; {
+		case mode == unix.S_IFIFO && accessMode(f.info.Flags) == streamMode(i):
+			return i, true
+		case mode == unix.S_IFCHR && isTerminal(&st):
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+func accessMode(flags uint32) uint32 { return flags & unix.O_ACCMODE }
+
+func streamMode(stream int) uint32 {
+	if stream == 0 {
+		return unix.O_RDONLY
+	}
+	return unix.O_WRONLY
+}
+
+func isTerminal(st *unix.Stat_t) bool {
+	major := unix.Major(st.Rdev)
+	return major == 4 || major == 5 || major >= 136 && major <= 143 // Documentation/admin-guide/devices.txt
+}
+
+// describeFile finds out what kind of thing the file is. What cannot be
+// carried is noted, not returned: the user wants to see all of it.
+func (d *Dump) describeFile(f *file) error {
+	t := d.files
+	for _, l := range f.info.Locks {
+		if err := f.addLock(d, l); err != nil {
+			t.refused = append(t.refused, err.Error())
+		}
+	}
+	if i, ok := t.stream(f); ok {
+		f.pb.Kind, f.pb.Stdio = imagepb.OpenFile_STDIO, uint32(i)
+		d.describeRegularState(f)
+		return nil
+	}
+	if why := refuseFile(f); why != "" {
+		t.refused = append(t.refused, fmt.Sprintf("%s: %s", f, why))
+		return nil
+	}
+	switch f.st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return d.describeRegular(f)
+	case unix.S_IFDIR:
+		f.pb.Kind, f.pb.Path = imagepb.OpenFile_DIRECTORY, f.link
+	case unix.S_IFCHR:
+		f.pb.Kind, f.pb.Path = imagepb.OpenFile_CHARDEV, f.link
+	case unix.S_IFIFO:
+		return d.describePipe(f)
+	case unix.S_IFSOCK:
+		f.pb.Kind = imagepb.OpenFile_SOCKET // describePairs does all of them at once
+	default:
+		return d.describeAnon(f)
+	}
+	return nil
+}
+
+// describeAnon deals with the files of fs/anon_inodes.c.
+func (d *Dump) describeAnon(f *file) error {
+	i := &f.info
+	switch {
+	case i.Eventfd:
+		f.pb.Kind, f.pb.EventfdCount, f.pb.EventfdSemaphore = imagepb.OpenFile_EVENTFD, i.EventfdCount, i.EventfdSemaphore
+	case i.Timerfd != nil:
+		f.pb.Kind = imagepb.OpenFile_TIMERFD
+		f.pb.Timerfd = &imagepb.Timerfd{
+			Clockid: int32(i.Timerfd.Clockid), Ticks: i.Timerfd.Ticks, SettimeFlags: int32(i.Timerfd.SettimeFlags),
+			ValueNs: i.Timerfd.ValueNs, IntervalNs: i.Timerfd.IntervalNs,
+		}
+	case i.Signalfd:
+		f.pb.Kind, f.pb.SignalfdMask = imagepb.OpenFile_SIGNALFD, i.Sigmask
+	default:
+		return d.describeEpoll(f)
+	}
+	return nil
+}
+
+// describeEpoll finds, for each item of the interest list, the description that
+// it watches: by number, in the process through which we see the epoll.
+func (d *Dump) describeEpoll(f *file) error {
+	f.pb.Kind, f.pb.EpollPid = imagepb.OpenFile_EPOLL, int32(f.pid)
+	for _, item := range f.info.Epoll {
+		target := d.files.at(f.pid, item.TFD)
+		if target == nil || target.st.Ino != item.Ino {
+			d.files.refused = append(d.files.refused, fmt.Sprintf(
+				"%s: it watches a file that was descriptor %d and is that no more", f, item.TFD))
+			continue
+		}
+		f.pb.Epoll = append(f.pb.Epoll, &imagepb.EpollItem{
+			Fd: int32(item.TFD), Events: item.Events, Data: item.Data, OpenFile: target.index,
+		})
+	}
+	return nil
+}
+
+// at returns the file behind a descriptor.
+func (t *fileTable) at(pid, fd int) *file {
+	for _, e := range t.of[pid] {
+		if int(e.Number) == fd {
+			return t.list[e.OpenFile]
+		}
+	}
+	return nil
+}
+
+// describeRegular deals with regular files: those that have a name by which
+// they can be opened again, and those that have not and are saved.
+func (d *Dump) describeRegular(f *file) error {
+	if f.named() {
+		f.pb.Kind = imagepb.OpenFile_REGULAR
+		if rest, ok := strings.CutPrefix(f.link, "/proc/"); ok && rest[0] >= '0' && rest[0] <= '9' {
+			d.files.refused = append(d.files.refused, fmt.Sprintf("%s: a file of a process below /proc is not carried yet", f))
+		}
+		if strings.HasPrefix(f.link, "/proc/") || strings.HasPrefix(f.link, "/sys/") {
+			f.pb.Kind = imagepb.OpenFile_PROC
+		}
+		d.describeRegularState(f)
+		return nil
+	}
+	object, err := d.fileObject(f)
+	f.pb.Kind, f.pb.Object = imagepb.OpenFile_OBJECT_FILE, object
+	return err
+}
+
+// named says that the path of a file leads to that file still.
+func (f *file) named() bool {
+	var st unix.Stat_t
+	return unix.Stat(f.link, &st) == nil && st.Dev == f.st.Dev && st.Ino == f.st.Ino
+}
+
+func (d *Dump) describeRegularState(f *file) {
+	f.pb.Path, f.pb.Size, f.pb.MtimeNs = f.link, uint64(max(f.st.Size, 0)), f.st.Mtim.Nano()
+}
+
+// addLock notes a lock held through the file. A lock of another process on the
+// same file does not show here.
+func (f *file) addLock(d *Dump, l procfs.Lock) error {
+	kinds := map[string]imagepb.FileLock_Kind{
+		"FLOCK": imagepb.FileLock_FLOCK, "POSIX": imagepb.FileLock_POSIX, "OFDLCK": imagepb.FileLock_OFD,
+	}
+	kind, ok := kinds[l.Type]
+	if !ok {
+		return fmt.Errorf("%s: a %s cannot be carried yet", f, strings.ToLower(l.Type))
+	}
+	if l.Blocked {
+		return nil // the waiting system call asks again
+	}
+	f.pb.Locks = append(f.pb.Locks, &imagepb.FileLock{
+		Kind: kind, Exclusive: l.Exclusive, Start: l.Start, End: l.End, Pid: int32(f.pid),
+	})
+	return nil
+}
+
+// preflightFiles looks at the descriptors of a running process.
+func preflightFiles(initPid, hostPid, pid int, comm string) []string {
+	var refused []string
+	table := newFileTable(initPid)
+	fds, _ := procfs.Fds(hostPid)
+	for _, fd := range fds {
+		f := &file{hostPid: hostPid, pid: pid, comm: comm, fd: fd}
+		if f.read() != nil {
+			continue // closed meanwhile
+		}
+		if _, given := table.stream(f); given {
+			continue
+		}
+		if why := refuseFile(f); why != "" {
+			refused = append(refused, fmt.Sprintf("%s: %s", f, why))
+		}
+	}
+	return refused
+}
+
+// refuseFile names the reason why a file cannot be carried.
+func refuseFile(f *file) string {
+	switch f.st.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFIFO, unix.S_IFSOCK:
+		return ""
+	case unix.S_IFCHR:
+		if isStatelessDevice(&f.st) {
+			return ""
+		}
+		return "a device with a state of its own cannot be carried"
+	case unix.S_IFBLK:
+		return "a block device cannot be carried"
+	}
+	switch f.link {
+	case "anon_inode:[eventfd]", "anon_inode:[eventpoll]", "anon_inode:[timerfd]", "anon_inode:[signalfd]":
+		return ""
+	}
+	return "this kind of file cannot be carried yet"
+}
+
+// isStatelessDevice knows null, zero, full, random, urandom (major 1).
+func isStatelessDevice(st *unix.Stat_t) bool {
+	if unix.Major(st.Rdev) != 1 {
+		return false
+	}
+	switch unix.Minor(st.Rdev) {
+	case 3, 5, 7, 8, 9:
+		return true
+	}
+	return false
+}
+
+// openAgain opens the very file behind a descriptor of the job, whatever its
+// name is now.
+func (f *file) openAgain(flags int) (*os.File, error) {
+	return os.OpenFile(f.path(), flags, 0)
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dump
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/procfs"
+	"github.com/esky-hpc/esky/internal/tracee"
+	"github.com/esky-hpc/esky/shim"
+)
+
+// shimState is the words that the preload library of one process shares with
+// us; esky_abi.h tells the protocol.
+type shimState struct {
+	hostPid int
+	pid     int
+	at      uint64
+}
+
+func newShimState(q *process) *shimState {
+	layout, _ := shim.Layout() // openStub has had it
+	return &shimState{hostPid: q.HostPid, pid: q.Pid, at: q.shim + layout.State}
+}
+
+func (s *shimState) read() (shim.State, error) {
+	buf := make([]byte, shim.StateSize)
+	if err := tracee.ReadMemory(s.hostPid, s.at, buf); err != nil {
+		return shim.State{}, err
+	}
+	return shim.ParseState(buf)
+}
+
+func (s *shimState) set(offset uint64, v uint32) error {
+	return tracee.WriteMemory(s.hostPid, s.at+offset, binary.LittleEndian.AppendUint32(nil, v))
+}
+
+// findShims looks for the library in all processes of a running job. Processes
+// that come or go meanwhile are met again in the freeze.
+func findShims(initPid int) []*shimState {
+	layout, err := shim.Layout()
+	if err != nil {
+		return nil
+	}
+	var all []*shimState
+	pids, _ := freeze.Descendants(initPid)
+	for _, pid := range pids {
+		maps, err := procfs.ReadMaps(pid)
+		if err != nil {
+			continue
+		}
+		base, ok := findShim(maps)
+		status, err := procfs.ReadStatus(pid, 0)
+		if ok && err == nil {
+			all = append(all, &shimState{hostPid: pid, pid: last(status.NSpid), at: base + layout.State})
+		}
+	}
+	return all
+}
+
+// poll is how often a word in the job's memory is looked at.
+const poll = 2 * time.Millisecond
+
+// askCallbacks runs the functions that the program wants to have run before a
+// checkpoint, in its own service thread, while nothing is stopped yet.
+func (d *Dump) askCallbacks(ctx context.Context) error {
+	deadline := time.Now().Add(d.o.HoldLimit)
+	for _, s := range findShims(d.o.Init) {
+		state, err := s.read()
+		if err != nil || state.ServiceTID(s.pid) == 0 {
+			continue
+		}
+		d.shims = append(d.shims, s)
+		if err := s.runBefore(ctx, state, deadline); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *shimState) runBefore(ctx context.Context, state shim.State, deadline time.Time) error {
+	for asked := state.Phase == shim.PhaseReady && state.Verdict == shim.VerdictUndecided; ; {
+		switch {
+		case state.Phase == shim.PhaseReady && asked:
+			return nil
+		case state.Phase == shim.PhaseIdle && !asked:
+			if err := s.ask(state); err != nil {
+				return err
+			}
+			asked = true
+		case time.Now().After(deadline):
+			return &RefusedError{[]string{fmt.Sprintf(
+				"pid %d: a function registered with esky_on_checkpoint() has not returned in time", s.pid)}}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(poll):
+		}
+		var err error
+		if state, err = s.read(); err != nil {
+			return nil // the process has ended, or executes another program
+		}
+	}
+}
+
+func (s *shimState) ask(state shim.State) error {
+	if err := s.set(shim.OffVerdict, shim.VerdictUndecided); err != nil {
+		return err
+	}
+	if err := s.set(shim.OffAsk, state.Ask+1); err != nil {
+		return err
+	}
+	tid := hostTid(s.hostPid, state.ServiceTID(s.pid))
+	if err := unix.Tgkill(s.hostPid, tid, unix.Signal(shim.SignalService)); err != nil {
+		return fmt.Errorf("wake the service thread of pid %d: %w", s.pid, err)
+	}
+	return nil
+}
+
+// hostTid finds a thread of a process by its number in the job's namespace.
+func hostTid(hostPid, tid int) int {
+	tids, _ := procfs.Tasks(hostPid)
+	for _, t := range tids {
+		if status, err := procfs.ReadStatus(hostPid, t); err == nil && last(status.NSpid) == tid {
+			return t
+		}
+	}
+	return 0
+}
+
+// noteRequests remembers how many checkpoints the process has asked for.
+func (d *Dump) noteRequests(s *shimState) {
+	state, err := s.read()
+	if err == nil && state.Request != state.Published {
+		d.requests = append(d.requests, Request{HostPid: s.hostPid, At: s.at, Count: state.Request})
+	}
+}
+
+// tellCallbacks lets the functions for after the checkpoint run.
+func (d *Dump) tellCallbacks() {
+	for _, s := range d.shims {
+		if state, err := s.read(); err == nil && state.ServiceTID(s.pid) != 0 && state.Verdict == shim.VerdictUndecided {
+			_ = s.set(shim.OffVerdict, shim.VerdictGoesOn)
+		}
+	}
+}
+
+// freezeOutsideHolds freezes the job at a moment at which no process is in a
+// critical section (esky_hold).
+func (d *Dump) freezeOutsideHolds(ctx context.Context) error {
+	deadline := time.Now().Add(d.o.HoldLimit)
+	var waiting []*shimState
+	defer func() {
+		for _, s := range waiting {
+			_ = s.set(shim.OffWaiting, 0)
+		}
+	}()
+	for {
+		job, err := freeze.Freeze(ctx, d.o.Init, freeze.Options{Limit: freezeLimit, Known: d.o.Known})
+		if err != nil {
+			return err
+		}
+		held := heldBy(job)
+		if held == nil {
+			d.frozen = job
+			return nil
+		}
+		if err := job.Thaw(); err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return &RefusedError{[]string{fmt.Sprintf(
+				"pid %d stays in a critical section (esky_hold without esky_release)", held.pid)}}
+		}
+		waiting = append(waiting, held)
+		_ = held.set(shim.OffWaiting, 1)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(poll):
+		}
+	}
+}
+
+// heldBy returns a frozen process that is in a critical section.
+func heldBy(job *freeze.Job) *shimState {
+	layout, err := shim.Layout()
+	if err != nil {
+		return nil
+	}
+	for _, p := range job.Live() {
+		maps, err := procfs.ReadMaps(p.HostPid)
+		if err != nil {
+			continue
+		}
+		base, ok := findShim(maps)
+		s := &shimState{hostPid: p.HostPid, pid: p.Pid, at: base + layout.State}
+		if !ok {
+			continue
+		}
+		if state, err := s.read(); err == nil && state.Held(p.Pid) > 0 {
+			return s
+		}
+	}
+	return nil
+}

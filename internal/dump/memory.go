@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dump
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/pages"
+	"github.com/esky-hpc/esky/internal/procfs"
+)
+
+// object is memory or a file that no path leads to: it is saved with the image.
+type object struct {
+	pb    *imagepb.Object
+	index uint32
+	file  *file // a descriptor of it, if the job has one
+	views []view
+}
+
+// view is a mapping of an object.
+type view struct {
+	q      *process
+	start  uint64
+	offset uint64
+	length uint64
+}
+
+// collectVmas describes the mappings of a process.
+func (d *Dump) collectVmas(q *process, pb *imagepb.Process) error {
+	for i := range q.maps {
+		m := &q.maps[i]
+		if m.Path == "[vsyscall]" {
+			continue
+		}
+		v := &imagepb.Vma{
+			Start: m.Start, End: m.End, Prot: uint32(m.Prot()), Shared: m.Shared(), Offset: m.Offset,
+		}
+		if err := d.kindOf(q, m, v); err != nil {
+			return fmt.Errorf("mapping %#x-%#x %s: %w", m.Start, m.End, m.Path, err)
+		}
+		pb.Vmas = append(pb.Vmas, v)
+	}
+	if d.o.Stop {
+		return nil
+	}
+	return d.copyNotForked(q)
+}
+
+// copyNotForked copies, in the pause, what the snapshot will not have.
+func (d *Dump) copyNotForked(q *process) error {
+	for _, m := range d.notForked[q.HostPid] {
+		s := pages.Source{Pid: int32(q.Pid)}
+		pagemap, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", q.HostPid))
+		if err != nil {
+			return err
+		}
+		s.Ranges, err = pages.Scan(pagemap, m.Start, m.End)
+		pagemap.Close()
+		if err != nil {
+			return err
+		}
+		copied, err := anonymous(m.Size())
+		if err != nil {
+			return err
+		}
+		for _, r := range s.Ranges {
+			if err := q.mem.ReadAt(copied[r.Start-m.Start:r.End-m.Start], r.Start); err != nil {
+				return err
+			}
+		}
+		s.ReadAt = func(b []byte, at uint64) error {
+			copy(b, copied[at-m.Start:])
+			return nil
+		}
+		d.shared = append(d.shared, s)
+	}
+	return nil
+}
+
+func (d *Dump) kindOf(q *process, m *procfs.Mapping, v *imagepb.Vma) error {
+	switch {
+	case m.Path == "[vdso]":
+		v.Kind = imagepb.Vma_VDSO
+	case m.Path == "[vvar]", m.Path == "[vvar_vclock]":
+		v.Kind, v.Name = imagepb.Vma_VVAR, m.Path
+	case m.Shared() && m.Deleted:
+		o, err := d.mappedObject(m)
+		if err != nil {
+			return err
+		}
+		o.views = append(o.views, view{q, m.Start, m.Offset, m.Size()})
+		v.Kind, v.Object = imagepb.Vma_OBJECT, o.index
+	case m.Ino != 0 && !m.Deleted && m.Path != "/dev/zero":
+		v.Kind, v.Path = imagepb.Vma_FILE, m.Path
+	default:
+		// Anonymous memory; also a private mapping of a file that is gone, all
+		// of whose pages are then saved as if it were anonymous.
+		v.Kind, v.Name = imagepb.Vma_ANON, m.Path
+	}
+	return nil
+}
+
+// mappedObject finds or makes the object behind a shared mapping without a path.
+func (d *Dump) mappedObject(m *procfs.Mapping) (*object, error) {
+	o := d.object(m.Dev, m.Ino)
+	o.pb.Size = max(o.pb.Size, m.Offset+m.Size())
+	if o.pb.Name == "" {
+		o.pb.Name = m.Path
+		switch {
+		case m.Path == "/dev/zero":
+			o.pb.Kind = imagepb.Object_SHARED_ANON
+		case strings.HasPrefix(m.Path, "/memfd:"):
+			o.pb.Kind, o.pb.Name = imagepb.Object_MEMFD, strings.TrimPrefix(m.Path, "/memfd:")
+		default:
+			o.pb.Kind = imagepb.Object_UNLINKED
+		}
+	}
+	return o, nil
+}
+
+func (d *Dump) object(dev, ino uint64) *object {
+	for _, o := range d.objects {
+		if o.pb.Dev == dev && o.pb.Ino == ino {
+			return o
+		}
+	}
+	o := &object{pb: &imagepb.Object{Dev: dev, Ino: ino}, index: uint32(len(d.objects))}
+	d.objects = append(d.objects, o)
+	d.meta.Objects = append(d.meta.Objects, o.pb)
+	return o
+}
+
+// fileObject notes a file that is open and has no name.
+func (d *Dump) fileObject(f *file) (uint32, error) {
+	o := d.object(f.st.Dev, f.st.Ino)
+	o.file = f
+	o.pb.Kind, o.pb.Name = imagepb.Object_UNLINKED, strings.TrimSuffix(f.link, " (deleted)")
+	o.pb.Size, o.pb.Mode = uint64(f.st.Size), f.st.Mode&0o7777
+	if name, ok := strings.CutPrefix(o.pb.Name, "/memfd:"); ok {
+		o.pb.Kind, o.pb.Name = imagepb.Object_MEMFD, name
+		fd, err := f.borrow()
+		if err != nil {
+			return 0, err
+		}
+		defer unix.Close(fd)
+		if seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0); err == nil {
+			o.pb.Seals = uint32(seals)
+		}
+	}
+	return o.index, nil
+}
+
+// collectShared saves, while the job stands still, what a snapshot would not
+// keep: shared memory and files without a name.
+func (d *Dump) collectShared() error {
+	for _, o := range d.objects {
+		var err error
+		if o.file != nil {
+			err = d.saveFile(o)
+		} else {
+			err = d.saveViews(o)
+		}
+		if err != nil {
+			return fmt.Errorf("save %s: %w", o.pb.Name, err)
+		}
+	}
+	return nil
+}
+
+// saveFile copies the file into the image.
+func (d *Dump) saveFile(o *object) error {
+	r, err := o.file.openAgain(unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	o.pb.File = strconv.Itoa(int(o.index))
+	w, err := d.writer.CreateFile(o.pb.File)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(w, r); err != nil {
+		_ = w.Close()
+		return err
+	}
+	return w.Close()
+}
+
+// saveViews makes a source of the object's memory as the processes map it: in
+// place when the job stays frozen, else copied now.
+func (d *Dump) saveViews(o *object) error {
+	covered := map[uint64]bool{}
+	for _, v := range o.views {
+		if covered[v.offset] {
+			continue
+		}
+		covered[v.offset] = true
+		s := pages.Source{Object: o.index, Ranges: []pages.Range{{Start: v.offset, End: v.offset + v.length}}}
+		read := func(b []byte, at uint64) error { return v.q.mem.ReadAt(b, v.start+at-v.offset) }
+		if d.o.Stop {
+			s.ReadAt = read
+		} else {
+			copied, err := anonymous(v.length)
+			if err != nil {
+				return err
+			}
+			if err := read(copied, v.offset); err != nil {
+				return err
+			}
+			s.ReadAt = func(b []byte, at uint64) error {
+				copy(b, copied[at-v.offset:])
+				return nil
+			}
+		}
+		d.shared = append(d.shared, s)
+	}
+	return nil
+}
+
+// anonymous is memory outside the Go heap, which the end of the worker frees.
+func anonymous(n uint64) ([]byte, error) {
+	return unix.Mmap(-1, 0, int(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+}
+
+// memory lists what is to be stored: of each process the pages that are its
+// own, read from its snapshot or, frozen, from itself.
+func (d *Dump) memory() ([]pages.Source, error) {
+	sources := d.shared
+	for _, q := range d.procs {
+		from := q.HostPid
+		if q.snapshot != 0 {
+			from = q.snapshot
+		}
+		pb := d.processOf(q)
+		special := d.notForked[q.HostPid]
+		if from == q.HostPid {
+			special = nil
+		}
+		if err := addFlags(pb, from, special); err != nil {
+			return nil, err
+		}
+		s, err := privateMemory(q, pb, from, special)
+		if err != nil {
+			return nil, fmt.Errorf("pid %d: %w", q.Pid, err)
+		}
+		sources = append(sources, s)
+	}
+	return sources, nil
+}
+
+func (d *Dump) processOf(q *process) *imagepb.Process {
+	for _, pb := range d.meta.Processes {
+		if int(pb.Pid) == q.Pid {
+			return pb
+		}
+	}
+	return nil
+}
+
+// addFlags copies VmFlags to the mappings. smaps walks all page tables, so it
+// is read here and not in the pause.
+func addFlags(pb *imagepb.Process, from int, special []procfs.Mapping) error {
+	smaps, err := procfs.ReadSmaps(from)
+	if err != nil {
+		return err
+	}
+	smaps = append(smaps, special...)
+	slices.SortStableFunc(smaps, func(a, b procfs.Mapping) int { return cmp.Compare(a.Start, b.Start) })
+	for _, v := range pb.Vmas {
+		i, _ := slices.BinarySearchFunc(smaps, v.Start, func(m procfs.Mapping, at uint64) int {
+			if m.End <= at {
+				return -1
+			}
+			if m.Start > at {
+				return 1
+			}
+			return 0
+		})
+		if i < len(smaps) && smaps[i].Start <= v.Start {
+			if why := refuseMap(&smaps[i]); why != "" {
+				return &RefusedError{[]string{fmt.Sprintf("pid %d maps %s at %#x: %s", pb.Pid, v.Path, v.Start, why)}}
+			}
+			v.Flags = strings.Join(smaps[i].VmFlags, " ")
+		}
+	}
+	return nil
+}
+
+func privateMemory(q *process, pb *imagepb.Process, from int, special []procfs.Mapping) (pages.Source, error) {
+	s := pages.Source{Pid: pb.Pid}
+	pagemap, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", from))
+	if err != nil {
+		return s, err
+	}
+	defer pagemap.Close()
+	mem, err := pages.OpenMemory(from) // stays open until the worker ends
+	if err != nil {
+		return s, err
+	}
+	s.ReadAt = mem.ReadAt
+	for i, v := range pb.Vmas {
+		if v.Shared || v.Kind != imagepb.Vma_ANON && v.Kind != imagepb.Vma_FILE {
+			continue
+		}
+		if indexOf(special, v.Start) >= 0 {
+			continue // copied already
+		}
+		if q.maps[indexOf(q.maps, v.Start)].Deleted { // all of it, see kindOf
+			s.Ranges = append(s.Ranges, pages.Range{Start: pb.Vmas[i].Start, End: pb.Vmas[i].End})
+			continue
+		}
+		ranges, err := pages.Scan(pagemap, v.Start, v.End)
+		if err != nil {
+			return s, err
+		}
+		s.Ranges = append(s.Ranges, ranges...)
+	}
+	return s, nil
+}
+
+func indexOf(maps []procfs.Mapping, start uint64) int {
+	return slices.IndexFunc(maps, func(m procfs.Mapping) bool { return m.Start == start })
+}
+
+// mappedFiles are the files whose mappings the image needs on the next host.
+func (d *Dump) mappedFiles() []string {
+	var all []string
+	for _, pb := range d.meta.Processes {
+		for _, v := range pb.Vmas {
+			if v.Kind == imagepb.Vma_FILE && !v.Shared && !slices.Contains(all, v.Path) {
+				all = append(all, v.Path)
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dump
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/procfs"
+)
+
+// preflight looks, without stopping anybody, for state that cannot be carried.
+// What changes between this look and the freeze is found by collect.
+// It returns, by host pid, the mappings that a snapshot would not have.
+func preflight(initPid int) (notForked map[int][]procfs.Mapping, err error) {
+	pids, err := freeze.Descendants(initPid)
+	if err != nil {
+		return nil, err
+	}
+	notForked = map[int][]procfs.Mapping{}
+	var refused []string
+	for _, pid := range pids {
+		refused = append(refused, preflightProcess(initPid, pid, notForked)...)
+	}
+	if len(refused) > 0 {
+		return nil, &RefusedError{refused}
+	}
+	return notForked, nil
+}
+
+func preflightProcess(initPid, pid int, notForked map[int][]procfs.Mapping) []string {
+	stat, err := procfs.ReadStat(pid, 0)
+	if err != nil || stat.State == 'Z' {
+		return nil
+	}
+	status, err := procfs.ReadStatus(pid, 0)
+	if err != nil {
+		return nil
+	}
+	refused := refuseProcess(initPid, &stat, &status)
+	if maps, err := procfs.ReadSmaps(pid); err == nil {
+		refused = append(refused, refuseMaps(last(status.NSpid), stat.Comm, maps)...)
+		for i := range maps {
+			// MADV_DONTFORK, MADV_WIPEONFORK of madvise(2)
+			if maps[i].Has("dc") && !maps[i].Has("io") && !maps[i].Has("pf") || maps[i].Has("wf") {
+				notForked[pid] = append(notForked[pid], maps[i])
+			}
+		}
+	}
+	return append(refused, preflightFiles(initPid, pid, last(status.NSpid), stat.Comm)...)
+}
+
+// refuseProcess checks what a whole process may have that cannot be carried.
+func refuseProcess(initPid int, st *procfs.Stat, status *procfs.Status) []string {
+	var refused []string
+	no := func(format string, args ...any) {
+		refused = append(refused, fmt.Sprintf("pid %d (%s) ", last(status.NSpid), st.Comm)+fmt.Sprintf(format, args...))
+	}
+	if status.Seccomp != 0 {
+		no("has a seccomp filter")
+	}
+	if strings.Contains(status.ThreadFeatures, "shstk") {
+		no("uses a shadow stack: start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")
+	}
+	uid := os.Getuid()
+	for _, id := range status.Uid {
+		if id != uid {
+			no("runs as uid %d, not as the job's owner %d", id, uid)
+			break
+		}
+	}
+	for _, ns := range []string{"pid", "user", "mnt", "net", "ipc", "uts", "cgroup"} {
+		want, _ := procfs.Link(initPid, "ns/"+ns)
+		have, err := procfs.Link(st.Pid, "ns/"+ns)
+		if err == nil && have != want {
+			no("lives in a %s namespace of its own", ns)
+		}
+	}
+	if root, err := procfs.Link(st.Pid, "root"); err == nil && root != "/" {
+		no("has changed its root directory to %s", root)
+	}
+	if cwd, err := procfs.Link(st.Pid, "cwd"); err == nil && strings.HasSuffix(cwd, " (deleted)") {
+		no("has a working directory that was deleted: %s", strings.TrimSuffix(cwd, " (deleted)"))
+	}
+	return refused
+}
+
+// refuseMaps checks mappings; their flags are there only in smaps.
+func refuseMaps(pid int, comm string, maps []procfs.Mapping) []string {
+	var refused []string
+	for i := range maps {
+		m := &maps[i]
+		if why := refuseMap(m); why != "" {
+			refused = append(refused, fmt.Sprintf("pid %d (%s) maps %s at %#x: %s", pid, comm, m.Path, m.Start, why))
+		}
+	}
+	return refused
+}
+
+func refuseMap(m *procfs.Mapping) string {
+	switch {
+	case m.Has("ht"):
+		return "huge pages of hugetlbfs are not carried yet"
+	case m.Has("io"), m.Has("pf"):
+		if m.Path == "[vvar]" || m.Path == "[vvar_vclock]" {
+			return ""
+		}
+		return "memory of a device cannot be carried"
+	case m.Has("um"), m.Has("ui"):
+		return "its pages are supplied by userfaultfd"
+	case m.Has("ss"):
+		return "shadow stacks cannot be carried"
+	case strings.HasPrefix(m.Path, "/SYSV"):
+		return "System V shared memory is not carried yet"
+	case strings.HasPrefix(m.Path, "anon_inode:"):
+		return "this kind of memory cannot be carried"
+	case strings.HasPrefix(m.Path, "/dev/") && m.Path != "/dev/zero" && !strings.HasPrefix(m.Path, "/dev/shm/"):
+		return "memory of a device cannot be carried"
+	}
+	return ""
+}

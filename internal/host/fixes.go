@@ -4,7 +4,6 @@ package host
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 
@@ -44,7 +43,7 @@ func namespaceFix(s sysctls, err error) string {
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
 		return "Linux 5.9 or newer with CONFIG_USER_NS, CONFIG_PID_NS and CONFIG_CHECKPOINT_RESTORE"
 	}
-	return "allow this user unprivileged user namespaces"
+	return "unprivileged user namespaces for this user"
 }
 
 // limitFix names the limits that are zero, or all of them if none is: then
@@ -70,13 +69,16 @@ func deniedFix(s sysctls) string {
 		asks = append(asks, "sysctl kernel.unprivileged_userns_clone=1")
 	}
 	if s.is("kernel.apparmor_restrict_unprivileged_userns", "1") { // Ubuntu 23.10 and later
-		asks = append(asks, "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for esky-wrap with the rule `userns,`")
+		asks = append(asks, "sysctl kernel.apparmor_restrict_unprivileged_userns=0, "+
+			"or an AppArmor profile for esky-wrap with the rule `userns,`")
 	}
 	if seccompFiltered() {
-		asks = append(asks, "a seccomp profile of the container (or service) that allows clone and unshare with CLONE_NEWUSER, clone3, mount, ptrace and kcmp")
+		asks = append(asks, "a seccomp profile of the container (or service) that allows clone and unshare with CLONE_NEWUSER, "+
+			"clone3, mount, ptrace and kcmp")
 	}
 	if asks == nil {
-		return "allow this user unprivileged user namespaces with all capabilities inside: a security module (SELinux, AppArmor, …) or a chroot forbids them"
+		return "unprivileged user namespaces for this user, with all capabilities inside: " +
+			"a security module (SELinux, AppArmor, …) or a chroot forbids them"
 	}
 	return strings.Join(asks, "; and ")
 }
@@ -96,7 +98,8 @@ func insideFix(s sysctls, name string, err error) string {
 	switch name {
 	case CheckProc:
 		if denied(err) {
-			return "a container whose /proc is not masked (docker: --security-opt systempaths=unconfined; podman: --security-opt unmask=ALL); until then a job sees the host's pids in /proc"
+			return "a container whose /proc is not masked (docker: --security-opt systempaths=unconfined; " +
+				"podman: --security-opt unmask=ALL); until then a job sees the host's pids in /proc"
 		}
 	case CheckPids:
 		return pidsFix(s, err)
@@ -130,9 +133,11 @@ func timeFix(s sysctls, err error) string {
 	return namespaceFix(s, err)
 }
 
+const yamaReboot = "kernel.yama.ptrace_scope=2 or less in /etc/sysctl.d, and a reboot"
+
 func ptraceFix(s sysctls, err error) string {
 	if scope, ok := s("kernel.yama.ptrace_scope"); ok && scope == "3" {
-		return "set kernel.yama.ptrace_scope to 2 or less in /etc/sysctl.d and reboot"
+		return yamaReboot
 	}
 	if s.is("kernel.yama.ptrace_scope", "2") || s.is("kernel.yama.ptrace_scope", "1") {
 		return "sysctl kernel.yama.ptrace_scope=0"
@@ -146,7 +151,7 @@ func callFix(err error, call, config string) string {
 	case denied(err) && seccompFiltered(), errors.Is(err, unix.ENOSYS) && seccompFiltered():
 		return "a seccomp profile of the container (or service) that allows " + call
 	case denied(err):
-		return fmt.Sprintf("allow this user %s: a security module (SELinux, AppArmor, Yama, …) forbids it", call)
+		return call + " for this user: a security module (SELinux, AppArmor, Yama, …) forbids it"
 	case config != "":
 		return "a kernel with " + config
 	}

@@ -20,6 +20,14 @@ type Check struct {
 	Fix    string // what to ask the administrator for; empty when OK
 }
 
+// String is one sentence, with what to ask for.
+func (c Check) String() string {
+	if c.OK {
+		return c.Name + ": " + c.Detail
+	}
+	return c.Name + ": " + c.Detail + "; ask the administrator for: " + c.Fix
+}
+
 // Names of the checks, in the order in which Probe gives them.
 const (
 	CheckUserNS  = "user namespace"
@@ -73,13 +81,13 @@ func yamaCheck(sysctl sysctls, checks []Check) Check {
 	case scope == "3":
 		c.OK = false
 		c.Detail = "kernel.yama.ptrace_scope is 3: no process may trace another until the next reboot"
-		c.Fix = "set kernel.yama.ptrace_scope to 2 or less in /etc/sysctl.d and reboot"
+		c.Fix = yamaReboot
 	case passed(checks, CheckPtrace):
 		c.Detail = "kernel.yama.ptrace_scope is " + scope + ": jobs started by esky can be checkpointed, others cannot be adopted"
 	default:
 		c.OK = false
 		c.Detail = "kernel.yama.ptrace_scope is " + scope + ": a process may trace its descendants at most"
-		c.Fix = "sysctl kernel.yama.ptrace_scope=0, or allow unprivileged user namespaces, inside which it does not apply"
+		c.Fix = "sysctl kernel.yama.ptrace_scope=0, or unprivileged user namespaces, inside which it does not apply"
 	}
 	return c
 }

@@ -3,7 +3,9 @@
 package host
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -101,7 +103,7 @@ func TestFixes(t *testing.T) {
 		{"old kernel", nil, CheckUserNS, unix.EINVAL, []string{"CONFIG_USER_NS"}},
 		{"old kernel, clocks", nil, CheckTimeNS, unix.EINVAL, []string{"CONFIG_TIME_NS"}},
 		{"old kernel, pids", nil, CheckPids, unix.ENOENT, []string{"CONFIG_CHECKPOINT_RESTORE"}},
-		{"Yama", map[string]string{"kernel.yama.ptrace_scope": "3"}, CheckPtrace, unix.EPERM, []string{"kernel.yama.ptrace_scope to 2", "reboot"}},
+		{"Yama", map[string]string{"kernel.yama.ptrace_scope": "3"}, CheckPtrace, unix.EPERM, []string{"kernel.yama.ptrace_scope=2", "reboot"}},
 		{"Yama for admins", map[string]string{"kernel.yama.ptrace_scope": "2"}, CheckPtrace, unix.EPERM, []string{"sysctl kernel.yama.ptrace_scope=0"}},
 		{"unknown", nil, CheckUserNS, errSilent, []string{"user namespaces"}},
 	}
@@ -139,6 +141,48 @@ func TestYama(t *testing.T) {
 		if c.OK != tt.ok || !strings.Contains(c.Detail+" "+c.Fix, tt.text) {
 			t.Errorf("scope %q: %+v, want %q in it", tt.scope, c, tt.text)
 		}
+	}
+}
+
+// TestCallsOfThisKernel: what the kernel has must be found.
+func TestCallsOfThisKernel(t *testing.T) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	if c := pagemapCheck(); c.OK != (major > 6 || major == 6 && minor >= 7) {
+		t.Errorf("Linux %d.%d: %+v", major, minor, c)
+	}
+	b, err := os.ReadFile("/proc/self/sched")
+	if c := schedCheck(); c.OK != (err == nil && strings.Contains(string(b), "se.exec_start")) {
+		t.Errorf("/proc/self/sched is %q, %v: %+v", b, err, c)
+	}
+}
+
+func TestCheckString(t *testing.T) {
+	c := Check{Name: "ptrace", Detail: "seize a process: operation not permitted", Fix: "sysctl x=0"}
+	if got := c.String(); got != "ptrace: seize a process: operation not permitted; ask the administrator for: sysctl x=0" {
+		t.Error(got)
+	}
+	if got := (Check{Name: "kcmp", OK: true, Detail: "works"}).String(); got != "kcmp: works" {
+		t.Error(got)
+	}
+}
+
+// TestPeerAmongAttributes: the kernel may put others before the peer.
+func TestPeerAmongAttributes(t *testing.T) {
+	b := make([]byte, nlHeader+diagMessage)
+	binary.NativeEndian.PutUint16(b[4:], sockDiagByFamily)
+	for _, a := range [][2]uint32{{1<<16 | 6, 7}, {3<<16 | 8, 8}, {unixDiagPeer<<16 | 8, 9}} { // length and type, value
+		b = binary.NativeEndian.AppendUint32(b, a[0])
+		b = binary.NativeEndian.AppendUint32(b, a[1])
+	}
+	if peer, err := peerOf(b); peer != 9 || err != nil {
+		t.Errorf("peer %d, %v", peer, err)
 	}
 }
 

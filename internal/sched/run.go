@@ -73,8 +73,12 @@ const retryPause = 2 * time.Second
 
 // Perform runs the commands of an action in order. A command that fails is
 // tried again until ctx ends, for the usual cause is a controller that is busy
-// or being restarted; the last error is returned.
+// or being restarted; the last error is returned. An action without commands
+// that is to wait for the kill is one that could not be decided: an error, too.
 func Perform(ctx context.Context, ask Ask, a Action) error {
+	if len(a.Commands) == 0 && a.WaitForKill {
+		return errors.New(a.Note)
+	}
 	for _, argv := range a.Commands {
 		if err := insist(ctx, ask, a, argv); err != nil {
 			return err

@@ -81,9 +81,9 @@ type Action struct {
 	Settled []string
 	// Exit is the monitor's exit status.
 	Exit int
-	// WaitForKill says to block until the scheduler kills us if a command
-	// failed: a job that is killed in a preemption is requeued, one that exits
-	// by itself is not.
+	// WaitForKill says to block until the scheduler kills us if Perform failed:
+	// a job that is killed in a preemption is requeued, one that exits by itself
+	// is not.
 	WaitForKill bool
 	// Note is one sentence for the user.
 	Note string

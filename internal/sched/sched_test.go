@@ -141,6 +141,9 @@ func TestPerform(t *testing.T) {
 	if err := Perform(ctx, ask, a); err != nil {
 		t.Errorf("settled: %v", err)
 	}
+	if err := Perform(ctx, ask, Action{WaitForKill: true, Note: "no answer"}); err == nil || err.Error() != "no answer" {
+		t.Errorf("undecided: %v", err)
+	}
 }
 
 func TestPerformTriesAgain(t *testing.T) {

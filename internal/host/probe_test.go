@@ -59,6 +59,7 @@ func TestProbeOfSpoiledHost(t *testing.T) {
 	}
 	for mode, want := range tests {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
 			got := spoiled(t, mode)
 			for name, fix := range want {
 				c := got[name]

@@ -133,7 +133,7 @@ func (Adapter) Status(j sched.Job, text string) sched.Action {
 	if j.Comment != "" && !strings.HasPrefix(j.Comment, ourMark) {
 		return sched.Action{}
 	}
-	return sched.Action{Commands: [][]string{comment(j.ID, ourMark+text)}}
+	return sched.Action{Commands: [][]string{comment(j.ID, ourMark+strings.TrimPrefix(text, ourMark))}}
 }
 
 func comment(ref, text string) []string {

@@ -60,7 +60,7 @@ func parse() options {
 	flag.IntVar(&o.dirty, "dirty", 2, "pages that the heartbeat dirties a millisecond")
 	flag.StringVar(&o.only, "only", "", "checkpoints or overhead: leave out the other")
 	flag.Parse()
-	o.scale = 20
+	o.scale = 40
 	if *short {
 		*sizes, o.rounds, o.scale = "64", 1, 3
 	}

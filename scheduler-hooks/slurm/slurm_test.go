@@ -262,6 +262,9 @@ func TestLeave(t *testing.T) {
 			if d := cmp.Diff(c.want, a.Commands); d != "" {
 				t.Error(d)
 			}
+			if got, want := strings.Contains(a.Note, "was cancelled"), strings.HasPrefix(c.name, "cancelled"); got != want {
+				t.Errorf("note %q", a.Note)
+			}
 			if a.Exit != sched.ExitAgain || a.WaitForKill != c.wait || a.Note == "" {
 				t.Errorf("exit %d, wait %v, note %q", a.Exit, a.WaitForKill, a.Note)
 			}

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build lab
-
 // Package lab runs esky under a real Slurm: three hosts on this machine, started
 // by the script "slurm" in this directory. It needs root, and minutes.
 //
-//	make && go test -tags lab -v ./test/lab
+//	make && ESKY_LAB=1 go test -v ./test/lab
 //
 // A cluster that is up already is used and left up.
 package lab
@@ -19,37 +17,64 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// Where the cluster's /home/esk lies on this machine.
-var home string
+// The cluster of all tests; it starts with the first one that needs it.
+var cluster struct {
+	once sync.Once
+	home string // where its /home/esk lies on this machine
+	ours bool   // started here, so to be stopped here
+	err  error
+}
 
-func TestMain(m *testing.M) { os.Exit(withCluster(m.Run)) }
+// home is the cluster's /home/esk as this machine sees it.
+func home() string { return cluster.home }
 
-func withCluster(run func() int) int {
-	if err := exec.Command("./slurm", "status").Run(); err != nil {
-		defer exec.Command("./slurm", "down").Run()
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if cluster.ours {
+		if out, err := exec.Command("./slurm", "down").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "slurm down: %v: %s\n", err, out)
+			status = 1
+		}
 	}
-	up := exec.Command("./slurm", "up") // brings the newest programs in, too
-	up.Stderr = os.Stderr
-	if err := up.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "the cluster does not start:", err)
-		return 1
+	os.Exit(status)
+}
+
+// need makes sure that there is a cluster, or skips the test.
+func need(t *testing.T) {
+	t.Helper()
+	if os.Getenv("ESKY_LAB") == "" {
+		t.Skip("starts a Slurm of three hosts on this machine, for minutes: only with ESKY_LAB=1 (make test-lab)")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("the cluster needs root, for hosts with users and a network of their own")
+	}
+	cluster.once.Do(func() { cluster.err = startCluster() })
+	if cluster.err != nil {
+		t.Fatal(cluster.err)
+	}
+}
+
+func startCluster() error {
+	cluster.ours = exec.Command("./slurm", "status").Run() != nil
+	// If it is up already this brings the newest programs in.
+	if out, err := exec.Command("./slurm", "up").CombinedOutput(); err != nil {
+		return fmt.Errorf("slurm up: %w: %s", err, out)
 	}
 	dir, err := exec.Command("./slurm", "dir").Output()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "slurm dir:", err)
-		return 1
+		return fmt.Errorf("slurm dir: %w", err)
 	}
-	home = filepath.Join(strings.TrimSpace(string(dir)), "home", "esk")
-	out, err := exec.Command("cc", "-O2", "-Wall", "-Werror", "-o", filepath.Join(home, "count"), "testdata/count.c").CombinedOutput()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "cc: %v\n%s", err, out)
-		return 1
+	cluster.home = filepath.Join(strings.TrimSpace(string(dir)), "home", "esk")
+	cc := exec.Command("cc", "-O2", "-Wall", "-Werror", "-o", filepath.Join(home(), "count"), "testdata/count.c")
+	if out, err := cc.CombinedOutput(); err != nil {
+		return fmt.Errorf("cc: %w: %s", err, out)
 	}
-	return run()
+	return nil
 }
 
 // slurm runs test/lab/slurm and returns its stdout.
@@ -84,7 +109,7 @@ type job struct {
 // workplace makes the directory for one job.
 func workplace(t *testing.T, name string) *job {
 	t.Helper()
-	j := &job{t: t, name: name, dir: filepath.Join(home, name)}
+	j := &job{t: t, name: name, dir: filepath.Join(home(), name)}
 	if err := os.RemoveAll(j.dir); err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +221,7 @@ func (j *job) hosts() []string { return strings.Fields(j.read("hosts")) }
 // expect compares the program's output with that of an uninterrupted run.
 func (j *job) expect(rounds int, file string) {
 	j.t.Helper()
-	want, err := exec.Command(filepath.Join(home, "count"), fmt.Sprint(rounds), "0", "0").Output()
+	want, err := exec.Command(filepath.Join(home(), "count"), fmt.Sprint(rounds), "0", "0").Output()
 	if err != nil {
 		j.t.Fatal(err)
 	}
@@ -222,6 +247,7 @@ func occupy(t *testing.T, host, seconds string) *job {
 
 func needEsky(t *testing.T) {
 	t.Helper()
+	need(t)
 	if _, err := os.Stat("../../bin/esky-wrap"); err != nil {
 		t.Fatal("bin/esky-wrap is not built: run make first")
 	}

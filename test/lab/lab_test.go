@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build lab
-
 package lab
 
 import (
@@ -16,6 +14,7 @@ import (
 
 // The cluster itself: jobs run, and a preempted job comes back on the other host.
 func TestCluster(t *testing.T) {
+	need(t)
 	j := workplace(t, "cluster").submit("echo run ${SLURM_RESTART_COUNT:-0} >>log; [ -n \"$SLURM_RESTART_COUNT\" ] || exec sleep 60", "-t", "5")
 	j.await("its first run", time.Minute, func() bool { return len(j.hosts()) == 1 })
 	occupy(t, j.hosts()[0], "20")
@@ -184,7 +183,7 @@ func TestHopelessJobIsHeld(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	install(filepath.Join(home, "count"))
+	install(filepath.Join(home(), "count"))
 	j.submit("exec esky-wrap run -- ./count 200 500 0", "-t", "10")
 	j.awaitRound(5, "out")
 	on(t, "scontrol", "requeue", j.id)
@@ -208,6 +207,7 @@ func TestHopelessJobIsHeld(t *testing.T) {
 
 // The hooks ran, and what esky leaves on a host goes with the job.
 func TestHooksLeaveTheHostsClean(t *testing.T) {
+	need(t)
 	for _, host := range []string{"n1", "n2"} {
 		if state := strings.TrimSpace(on(t, "sinfo", "-h", "-n", host, "-p", "low", "-o", "%t")); state == "drain" || state == "down" {
 			t.Errorf("%s is %s", host, state)

@@ -22,6 +22,7 @@ type group struct {
 	name     string
 	patterns func() ([]string, error)
 	args     []string
+	env      []string
 }
 
 func groups() []group {
@@ -29,11 +30,15 @@ func groups() []group {
 		return func() ([]string, error) { return p, nil }
 	}
 	return []group{
-		{"unit", unitPackages, []string{"-timeout=8m"}},
-		{"state", fixed("./test/state"), []string{"-timeout=10m", "-v", "-count=1"}},
-		{"real", fixed("./test/real"), []string{"-timeout=10m", "-v", "-count=1"}},
-		{"fault", fixed("./test/fault"), []string{"-timeout=10m", "-v", "-count=1"}},
-		{"lab", fixed("./test/lab/..."), []string{"-timeout=15m", "-v", "-count=1"}},
+		{name: "unit", patterns: unitPackages, args: []string{"-timeout=8m"}},
+		{name: "state", patterns: fixed("./test/state"), args: []string{"-timeout=10m", "-v", "-count=1"}},
+		{name: "real", patterns: fixed("./test/real"), args: []string{"-timeout=10m", "-v", "-count=1"}},
+		{name: "fault", patterns: fixed("./test/fault"), args: []string{"-timeout=10m", "-v", "-count=1"}},
+		{
+			name: "lab", patterns: fixed("./test/lab/..."),
+			args: []string{"-timeout=15m", "-v", "-count=1"},
+			env:  []string{"ESKY_LAB=1"},
+		},
 	}
 }
 

@@ -70,6 +70,7 @@ func run(g group, extra []string) (summary, error) {
 	fmt.Printf("== %s\n", g.name)
 	args := append([]string{"test", "-json"}, g.args...)
 	cmd := exec.Command("go", append(append(args, extra...), patterns...)...)
+	cmd.Env = append(os.Environ(), g.env...)
 	cmd.Stderr = io.MultiWriter(os.Stderr, log)
 	out, err := cmd.StdoutPipe()
 	if err != nil {

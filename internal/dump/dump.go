@@ -203,7 +203,7 @@ func (d *Dump) store(ctx context.Context) error {
 	}
 	total := pages.Bytes(sources)
 	d.meta.MemoryBytes = uint64(total)
-	done := progressCounter(d.o.Progress, "writing memory", total)
+	done := pages.Counter(d.o.Progress, "writing memory", total)
 	if err := pages.Store(ctx, d.writer, sources, done); err != nil {
 		return err
 	}

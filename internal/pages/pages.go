@@ -180,7 +180,7 @@ func extend(extents []*imagepb.Extent, addr uint64) []*imagepb.Extent {
 // isZero looks at the words of a page; most pages differ in the first few.
 func isZero(page []byte) bool {
 	for i := 0; i < len(page); i += 64 {
-		if *(*[64]byte)(page[i:i+64]) != [64]byte{} {
+		if *(*[64]byte)(page[i : i+64]) != [64]byte{} {
 			return false
 		}
 	}

@@ -212,3 +212,38 @@ func Settle(tid int) error {
 	}
 	return nil
 }
+
+// EnterWait makes the stopped thread begin a system call that waits, and stops
+// it in there: the kernel then has the call's deadline in the thread's restart
+// block. Result is RestartBlock, or that of a call that did not have to wait.
+// The thread is left at a PTRACE_EVENT_STOP.
+func EnterWait(tid int, ip uint64, base Regs, c *Call) error {
+	if err := SetRegs(tid, base.forSyscall(ip, c)); err != nil {
+		return err
+	}
+	if err := toSyscallStop(tid); err != nil {
+		return err
+	}
+	if err := Interrupt(tid); err != nil { // ends the wait as soon as it has begun
+		return err
+	}
+	if err := toSyscallStop(tid); err != nil {
+		return err
+	}
+	r, err := GetRegs(tid)
+	if err != nil {
+		return err
+	}
+	c.Result = r.Result()
+	if err := Cont(tid, 0); err != nil {
+		return err
+	}
+	s, err := Wait(tid)
+	if err != nil {
+		return err
+	}
+	if s.Event() != unix.PTRACE_EVENT_STOP {
+		return fmt.Errorf("thread %d %s, not interrupted", tid, s)
+	}
+	return nil
+}

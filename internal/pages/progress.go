@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package dump
+package pages
 
 import (
 	"sync/atomic"
 	"time"
 )
 
-// progressCounter adds up what is done and tells report of it, some times a
+// Counter adds up what is done and tells report of it, some times a
 // second. It may be called from several goroutines.
-func progressCounter(report func(phase string, done, total int64), phase string, total int64) func(int) {
+func Counter(report func(phase string, done, total int64), phase string, total int64) func(int) {
 	const interval = 200 * time.Millisecond
 	var done, last atomic.Int64
 	return func(n int) {

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package restore
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+)
+
+// Descriptions are opened in the seed, each once, on stage: at descriptor
+// numbers above all that the job uses. All processes inherit them, so that what
+// was shared is shared again; each process then moves its own to their places.
+// On stage stand first the open file descriptions, then the objects, then two
+// descriptors for each pipe and each socket pair.
+func (r *restorer) stageFile(i uint32) uint64 { return uint64(r.plan.StageBase) + uint64(i) }
+func (r *restorer) stageObject(i uint32) uint64 {
+	return r.stageFile(uint32(len(r.meta.OpenFiles))) + uint64(i)
+}
+func (r *restorer) stagePipe(i, end uint32) uint64 {
+	return r.stageObject(uint32(len(r.meta.Objects))) + 2*uint64(i) + uint64(end)
+}
+func (r *restorer) stageSocket(i, end uint32) uint64 {
+	return r.stagePipe(uint32(len(r.meta.Pipes)), 0) + 2*uint64(i) + uint64(end)
+}
+func (r *restorer) stageEnd() uint64 { return r.stageSocket(uint32(len(r.meta.SocketPairs)), 0) }
+
+// first is the lowest descriptor that is free in the seed and in every process
+// until its descriptors are in place.
+const first = 3
+
+// openFiles sets the stage.
+func (r *restorer) openFiles() error {
+	limit := unix.Rlimit{Cur: r.stageEnd() + first + 8, Max: r.stageEnd() + first + 8}
+	var have unix.Rlimit
+	if err := unix.Prlimit(r.seed.pid, unix.RLIMIT_NOFILE, nil, &have); err != nil {
+		return err
+	}
+	if limit.Cur > have.Max {
+		return fmt.Errorf("%d descriptors are needed for the resume, and the limit is %d: raise the hard limit (ulimit -Hn)", limit.Cur, have.Max)
+	}
+	limit.Max = have.Max
+	limit.Cur = max(limit.Cur, have.Cur)
+	if err := unix.Prlimit(r.seed.pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		return fmt.Errorf("raise the limit on descriptors: %w", err)
+	}
+	s := r.seed.script()
+	s.add("close_range", unix.SYS_CLOSE_RANGE, first, uint64(^uint32(0)), 0)
+	if err := s.do(); err != nil {
+		return err
+	}
+	for i, o := range r.meta.Objects {
+		if err := r.openObject(uint32(i), o); err != nil {
+			return fmt.Errorf("put back %s: %w", o.Name, err)
+		}
+	}
+	for i, p := range r.meta.Pipes {
+		if err := r.openPipe(uint32(i), p); err != nil {
+			return fmt.Errorf("put back a pipe: %w", err)
+		}
+	}
+	for i, p := range r.meta.SocketPairs {
+		if err := r.openSocketPair(uint32(i), p); err != nil {
+			return fmt.Errorf("put back a socket pair: %w", err)
+		}
+	}
+	for i, f := range r.meta.OpenFiles {
+		if err := r.openFile(uint32(i), f); err != nil {
+			return fmt.Errorf("open %s again: %w", f.Path, err)
+		}
+	}
+	return nil
+}
+
+// put moves the descriptor that was just opened, the first free one, on stage.
+func (s *script) put(at uint64) {
+	s.add("dup3", unix.SYS_DUP3, first, at, 0)
+	s.add("close", unix.SYS_CLOSE, first)
+}
+
+// creation are the flags of open(2) that matter only to the making of a file.
+const creation = unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOCTTY | unix.O_CLOEXEC
+
+func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
+	s, at := r.seed.script(), r.stageFile(i)
+	flags := uint64(f.Flags) &^ creation
+	status := flags & (unix.O_NONBLOCK | unix.O_APPEND | unix.O_DIRECT | unix.O_NOATIME | unix.O_ASYNC)
+	switch f.Kind {
+	case imagepb.OpenFile_STDIO:
+		s.add("dup3", unix.SYS_DUP3, uint64(f.Stdio), at, 0)
+		r.seekStream(s, f, at)
+	case imagepb.OpenFile_REGULAR, imagepb.OpenFile_DIRECTORY, imagepb.OpenFile_CHARDEV, imagepb.OpenFile_PROC:
+		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(f.Path), flags|unix.O_NOCTTY, 0)
+		s.put(at)
+		r.seek(s, f, at)
+	case imagepb.OpenFile_OBJECT_FILE:
+		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(fmt.Sprintf("/proc/self/fd/%d", r.stageObject(f.Object))), flags&^unix.O_TMPFILE|flags&unix.O_DIRECTORY, 0)
+		s.put(at)
+		r.seek(s, f, at)
+	case imagepb.OpenFile_PIPE, imagepb.OpenFile_FIFO:
+		r.openPipeEnd(s, f, flags, at)
+	case imagepb.OpenFile_EVENTFD:
+		kind := flags & unix.O_NONBLOCK
+		if f.EventfdSemaphore {
+			kind |= unix.EFD_SEMAPHORE
+		}
+		s.add("eventfd", unix.SYS_EVENTFD2, 0, kind)
+		if f.EventfdCount > 0 {
+			s.add("write", unix.SYS_WRITE, first, s.words(f.EventfdCount), 8)
+		}
+		s.put(at)
+	case imagepb.OpenFile_TIMERFD:
+		s.add("timerfd_create", unix.SYS_TIMERFD_CREATE, uint64(f.Timerfd.Clockid), flags&unix.O_NONBLOCK)
+		s.put(at)
+	case imagepb.OpenFile_SIGNALFD:
+		s.add("signalfd", unix.SYS_SIGNALFD4, ^uint64(0), s.words(f.SignalfdMask), sigsetSize, flags&unix.O_NONBLOCK)
+		s.put(at)
+	case imagepb.OpenFile_EPOLL:
+		s.add("epoll_create", unix.SYS_EPOLL_CREATE1, 0)
+		s.put(at)
+	case imagepb.OpenFile_SOCKET:
+		s.add("dup3", unix.SYS_DUP3, r.stageSocket(f.SocketPair, f.SocketEnd), at, 0)
+		s.add("fcntl", unix.SYS_FCNTL, at, unix.F_SETFL, status)
+	default:
+		return fmt.Errorf("a file of unknown kind %v", f.Kind)
+	}
+	return s.do()
+}
+
+const sigsetSize = 8
+
+func (r *restorer) seek(s *script, f *imagepb.OpenFile, at uint64) {
+	if f.Offset != 0 && f.Flags&unix.O_PATH == 0 {
+		s.add("lseek", unix.SYS_LSEEK, at, uint64(f.Offset), unix.SEEK_SET)
+	}
+}
+
+// seekStream goes on where the job was in a stream that is the same file as at
+// the checkpoint.
+func (r *restorer) seekStream(s *script, f *imagepb.OpenFile, at uint64) {
+	if r.files.sameStream(r.init, f) && f.Flags&unix.O_APPEND == 0 {
+		s.add("lseek", unix.SYS_LSEEK, at, uint64(f.Offset), unix.SEEK_SET)
+	}
+}
+
+// openObject makes memory or a file that has no name, and fills it.
+func (r *restorer) openObject(i uint32, o *imagepb.Object) error {
+	at := r.stageObject(i)
+	s := r.seed.script()
+	dir := filepath.Dir(o.Name)
+	if o.Kind == imagepb.Object_UNLINKED && filepath.IsAbs(o.Name) && supportsTmpfile(dir) {
+		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(dir), unix.O_TMPFILE|unix.O_RDWR, uint64(o.Mode))
+	} else {
+		name := filepath.Base(o.Name)
+		flags := uint64(0)
+		if o.Kind == imagepb.Object_MEMFD {
+			name, flags = o.Name, unix.MFD_ALLOW_SEALING
+		}
+		s.add("memfd_create", unix.SYS_MEMFD_CREATE, s.string(name), flags)
+	}
+	s.put(at)
+	s.add("ftruncate", unix.SYS_FTRUNCATE, at, o.Size)
+	if err := s.do(); err != nil {
+		return err
+	}
+	f, err := r.openStaged(at, unix.O_RDWR)
+	if err != nil {
+		return err
+	}
+	if o.File == "" {
+		r.objects[i] = f // its content is in the page data
+		return nil
+	}
+	defer f.Close()
+	saved, err := r.image.OpenFile(o.File)
+	if err != nil {
+		return err
+	}
+	defer saved.Close()
+	_, err = io.Copy(f, saved)
+	return err
+}
+
+// supportsTmpfile tries O_TMPFILE, which not every file system has (open(2)).
+func supportsTmpfile(dir string) bool {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
+}
+
+// openStaged opens the file behind a descriptor of the seed.
+func (r *restorer) openStaged(at uint64, flags int) (*os.File, error) {
+	return os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", r.seed.pid, at), flags, 0)
+}
+
+// sealObjects seals what was sealed, once everything is mapped and filled.
+func (r *restorer) sealObjects(s *script) {
+	for i, o := range r.meta.Objects {
+		if o.Kind == imagepb.Object_MEMFD && o.Seals != 0 {
+			s.add("seal", unix.SYS_FCNTL, r.stageObject(uint32(i)), unix.F_ADD_SEALS, uint64(o.Seals))
+		}
+	}
+}
+
+// openPipe makes a pipe, or opens a FIFO, and puts back what was in it.
+func (r *restorer) openPipe(i uint32, p *imagepb.Pipe) error {
+	s := r.seed.script()
+	rd, wr := r.stagePipe(i, 0), r.stagePipe(i, 1)
+	if p.Path != "" {
+		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(p.Path), unix.O_RDWR|unix.O_NONBLOCK, 0)
+		s.add("dup3", unix.SYS_DUP3, first, rd, 0)
+		s.add("dup3", unix.SYS_DUP3, first, wr, 0)
+		s.add("close", unix.SYS_CLOSE, first)
+	} else {
+		s.add("pipe", unix.SYS_PIPE2, s.words(0), 0)
+		s.add("dup3", unix.SYS_DUP3, first, rd, 0)
+		s.add("dup3", unix.SYS_DUP3, first+1, wr, 0)
+		s.add("close_range", unix.SYS_CLOSE_RANGE, first, first+1, 0)
+	}
+	s.add("pipe size", unix.SYS_FCNTL, wr, unix.F_SETPIPE_SZ, uint64(p.Capacity))
+	if err := s.do(); err != nil {
+		return err
+	}
+	if len(p.Content) == 0 {
+		return nil
+	}
+	f, err := r.openStaged(wr, unix.O_WRONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.Write(p.Content)
+	return err
+}
+
+// openPipeEnd opens one description of a pipe: through /proc, which gives each
+// a description of its own.
+func (r *restorer) openPipeEnd(s *script, f *imagepb.OpenFile, flags, at uint64) {
+	end := uint32(0)
+	if f.Flags&unix.O_ACCMODE != unix.O_RDONLY {
+		end = 1
+	}
+	path := fmt.Sprintf("/proc/self/fd/%d", r.stagePipe(f.Pipe, end))
+	s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(path), flags|unix.O_NONBLOCK, 0)
+	s.put(at)
+	s.add("fcntl", unix.SYS_FCNTL, at, unix.F_SETFL, flags&^unix.O_ACCMODE)
+}
+
+// openSocketPair makes a socketpair(2) and sends again what was on its way.
+func (r *restorer) openSocketPair(i uint32, p *imagepb.SocketPair) error {
+	s := r.seed.script()
+	a, b := r.stageSocket(i, 0), r.stageSocket(i, 1)
+	s.add("socketpair", unix.SYS_SOCKETPAIR, unix.AF_UNIX, uint64(p.Type), 0, s.words(0))
+	s.add("dup3", unix.SYS_DUP3, first, a, 0)
+	s.add("dup3", unix.SYS_DUP3, first+1, b, 0)
+	s.add("close_range", unix.SYS_CLOSE_RANGE, first, first+1, 0)
+	if err := s.do(); err != nil {
+		return err
+	}
+	for end, e := range p.Ends {
+		if err := r.fillSocket(r.stageSocket(i, uint32(end)), r.stageSocket(i, uint32(1-end)), e); err != nil {
+			return err
+		}
+	}
+	for end, e := range p.Ends {
+		at := r.stageSocket(i, uint32(end))
+		if e.Shutdown != 0 {
+			s.add("shutdown", unix.SYS_SHUTDOWN, at, uint64(e.Shutdown-1)) // 1, 2, 3: SHUT_RD, SHUT_WR, SHUT_RDWR + 1
+		}
+	}
+	for end, e := range p.Ends {
+		if e.Closed {
+			s.add("close", unix.SYS_CLOSE, r.stageSocket(i, uint32(end)))
+		}
+	}
+	return s.do()
+}
+
+// fillSocket sets the options of one end, and sends it its queue from the other.
+func (r *restorer) fillSocket(at, from uint64, e *imagepb.SocketEnd) error {
+	if e.Closed {
+		return nil
+	}
+	to, err := r.borrow(at)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(to)
+	sender, err := r.borrow(from)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(sender)
+	for _, m := range e.Queue {
+		if err := unix.Sendto(sender, m, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil); err != nil {
+			return fmt.Errorf("send %d bytes again: %w", len(m), err)
+		}
+	}
+	// The kernel doubles what it is given (socket(7)).
+	_ = unix.SetsockoptInt(to, unix.SOL_SOCKET, unix.SO_SNDBUF, int(e.Sndbuf/2))
+	_ = unix.SetsockoptInt(to, unix.SOL_SOCKET, unix.SO_RCVBUF, int(e.Rcvbuf/2))
+	rcv, snd := unix.NsecToTimeval(e.RcvtimeoNs), unix.NsecToTimeval(e.SndtimeoNs)
+	if err := unix.SetsockoptTimeval(to, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &rcv); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptTimeval(to, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &snd); err != nil {
+		return err
+	}
+	if e.Passcred {
+		return unix.SetsockoptInt(to, unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
+	}
+	return nil
+}
+
+// borrow duplicates a descriptor of the seed into this process.
+func (r *restorer) borrow(at uint64) (int, error) {
+	pidfd, err := unix.PidfdOpen(r.seed.pid, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(pidfd)
+	return unix.PidfdGetfd(pidfd, int(at), 0)
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package restore
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/pages"
+	"github.com/esky-hpc/esky/internal/procfs"
+	"github.com/esky-hpc/esky/internal/tracee"
+)
+
+// makeMappings replaces the address space that the process has from the seed
+// by its own, still empty.
+func (p *proc) makeMappings(r *restorer) error {
+	if err := p.clear(); err != nil {
+		return err
+	}
+	if err := p.moveVDSO(); err != nil {
+		return err
+	}
+	return p.mapAll(r)
+}
+
+// clear unmaps all but the stub and what the kernel provides.
+func (p *proc) clear() error {
+	maps, err := procfs.ReadMaps(p.host)
+	if err != nil {
+		return err
+	}
+	s := p.script()
+	for i := range maps {
+		m := &maps[i]
+		if m.Start >= p.stub && m.End <= p.stub+stubLen || isKernels(m.Path) {
+			continue
+		}
+		s.add("munmap", unix.SYS_MUNMAP, m.Start, m.Size())
+	}
+	return s.do()
+}
+
+func isKernels(path string) bool {
+	switch path {
+	case "[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]":
+		return true
+	}
+	return false
+}
+
+// moveVDSO moves the vDSO and its data to where the image has them: by way of
+// another place, since old and new may overlap.
+func (p *proc) moveVDSO() error {
+	maps, err := procfs.ReadMaps(p.host)
+	if err != nil {
+		return err
+	}
+	have := slices.DeleteFunc(maps, func(m procfs.Mapping) bool { return !isKernels(m.Path) || m.Path == "[vsyscall]" })
+	var want []*imagepb.Vma
+	for _, v := range p.pb.Vmas {
+		if v.Kind == imagepb.Vma_VDSO || v.Kind == imagepb.Vma_VVAR {
+			want = append(want, v)
+		}
+	}
+	if len(want) == 0 { // the program unmapped it
+		s := p.script()
+		for i := range have {
+			s.add("munmap", unix.SYS_MUNMAP, have[i].Start, have[i].Size())
+		}
+		return s.do()
+	}
+	if err := sameLayout(have, want); err != nil {
+		return err
+	}
+	span := have[len(have)-1].End - have[0].Start
+	aside, err := p.roomFor(have, want, span)
+	if err != nil {
+		return err
+	}
+	s := p.script()
+	for i := range have {
+		to := aside + have[i].Start - have[0].Start
+		s.add("move vdso aside", unix.SYS_MREMAP, have[i].Start, have[i].Size(), have[i].Size(), unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, to)
+	}
+	for i, v := range want {
+		from := aside + have[i].Start - have[0].Start
+		s.add("move vdso", unix.SYS_MREMAP, from, have[i].Size(), have[i].Size(), unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, v.Start)
+	}
+	if err := s.do(); err != nil {
+		return err
+	}
+	return p.findInsn(want)
+}
+
+// sameLayout checks that the pieces are the same, in the same order, at the
+// same distances: the code reaches its data relative to itself.
+func sameLayout(have []procfs.Mapping, want []*imagepb.Vma) error {
+	same := len(have) == len(want)
+	for i := 0; same && i < len(have); i++ {
+		name := want[i].Name
+		if want[i].Kind == imagepb.Vma_VDSO {
+			name = "[vdso]"
+		}
+		same = have[i].Path == name && have[i].Size() == want[i].End-want[i].Start &&
+			have[i].Start-have[0].Start == want[i].Start-want[0].Start
+	}
+	if !same {
+		return fmt.Errorf("the kernel's vDSO is laid out otherwise than on the host of the checkpoint")
+	}
+	return nil
+}
+
+// roomFor finds a place that neither the old nor the new vDSO touches; nothing
+// but these and the stub is mapped now.
+func (p *proc) roomFor(have []procfs.Mapping, want []*imagepb.Vma, span uint64) (uint64, error) {
+	busy := []pages.Range{
+		{Start: p.stub, End: p.stub + stubLen},
+		{Start: have[0].Start, End: have[len(have)-1].End},
+		{Start: want[0].Start, End: want[len(want)-1].End},
+	}
+	for at := uint64(1 << 30); at < highest; at += 1 << 30 {
+		if !slices.ContainsFunc(busy, func(b pages.Range) bool { return at < b.End && b.Start < at+span }) {
+			return at, nil
+		}
+	}
+	return 0, fmt.Errorf("no room for the vDSO")
+}
+
+// findInsn notes a syscall instruction that stays when the stub goes.
+func (p *proc) findInsn(want []*imagepb.Vma) error {
+	for _, v := range want {
+		if v.Kind != imagepb.Vma_VDSO {
+			continue
+		}
+		code := make([]byte, v.End-v.Start)
+		if err := tracee.ReadMemory(p.host, v.Start, code); err != nil {
+			return err
+		}
+		if off := tracee.FindSyscallInsn(code); off >= 0 {
+			p.insn = v.Start + uint64(off)
+			return nil
+		}
+	}
+	return fmt.Errorf("no system call instruction in the vDSO")
+}
+
+// mapAll makes all other mappings, the files' in groups, each file opened once.
+func (p *proc) mapAll(r *restorer) error {
+	s := p.script()
+	opened := ""
+	for _, v := range p.pb.Vmas {
+		if v.Kind == imagepb.Vma_VDSO || v.Kind == imagepb.Vma_VVAR {
+			continue
+		}
+		key := ""
+		if v.Kind == imagepb.Vma_FILE {
+			key = fmt.Sprint(v.Path, v.Shared && hasFlag(v, "mw"))
+		}
+		if key != opened || s.full() {
+			if opened != "" {
+				s.add("close", unix.SYS_CLOSE, first)
+			}
+			if err := s.do(); err != nil {
+				return err
+			}
+			if key != "" {
+				p.open(s, v)
+			}
+			opened = key
+		}
+		p.mmap(s, r, v)
+	}
+	if opened != "" {
+		s.add("close", unix.SYS_CLOSE, first)
+	}
+	return s.do()
+}
+
+// open opens a file to be mapped. A shared mapping that may become writable
+// needs it open for writing (mmap(2)).
+func (p *proc) open(s *script, v *imagepb.Vma) {
+	mode := uint64(unix.O_RDONLY)
+	if v.Shared && hasFlag(v, "mw") {
+		mode = unix.O_RDWR
+	}
+	s.add("open "+v.Path, unix.SYS_OPENAT, atFdCwd, s.string(v.Path), mode, 0)
+}
+
+func (p *proc) mmap(s *script, r *restorer, v *imagepb.Vma) {
+	flags := uint64(unix.MAP_FIXED_NOREPLACE | unix.MAP_PRIVATE)
+	if v.Shared {
+		flags = unix.MAP_FIXED_NOREPLACE | unix.MAP_SHARED
+	}
+	fd, offset := ^uint64(0), uint64(0)
+	switch v.Kind {
+	case imagepb.Vma_FILE:
+		fd, offset = first, v.Offset
+	case imagepb.Vma_OBJECT:
+		fd, offset = r.stageObject(v.Object), v.Offset
+	default:
+		flags |= unix.MAP_ANONYMOUS
+	}
+	if hasFlag(v, "gd") {
+		flags |= unix.MAP_GROWSDOWN
+	}
+	if hasFlag(v, "nr") {
+		flags |= unix.MAP_NORESERVE
+	}
+	length := v.End - v.Start
+	s.add(fmt.Sprintf("map %#x %s", v.Start, v.Path), unix.SYS_MMAP, v.Start, length, uint64(v.Prot), flags, fd, offset)
+	for flag, advice := range earlyAdvice {
+		if hasFlag(v, flag) {
+			s.add("madvise", unix.SYS_MADVISE, v.Start, length, advice)
+		}
+	}
+}
+
+func hasFlag(v *imagepb.Vma, flag string) bool {
+	return strings.Contains(" "+v.Flags+" ", " "+flag+" ")
+}
+
+// VmFlags of proc_pid_smaps(5) and the advice of madvise(2) that sets them:
+// early what helps the loading, late what concerns the future.
+var (
+	earlyAdvice = map[string]uint64{"hg": unix.MADV_HUGEPAGE, "nh": unix.MADV_NOHUGEPAGE}
+	lateAdvice  = map[string]uint64{
+		"dc": unix.MADV_DONTFORK, "wf": unix.MADV_WIPEONFORK, "dd": unix.MADV_DONTDUMP,
+		"mg": unix.MADV_MERGEABLE, "rr": unix.MADV_RANDOM, "sr": unix.MADV_SEQUENTIAL,
+	}
+)
+
+// advise sets what mappings are marked with, and locks what was locked.
+func (p *proc) advise(s *script) error {
+	for _, v := range p.pb.Vmas {
+		for flag, advice := range lateAdvice {
+			if hasFlag(v, flag) && v.Kind != imagepb.Vma_VVAR && v.Kind != imagepb.Vma_VDSO {
+				s.add("madvise", unix.SYS_MADVISE, v.Start, v.End-v.Start, advice)
+			}
+		}
+		if hasFlag(v, "lo") {
+			s.add("mlock", unix.SYS_MLOCK, v.Start, v.End-v.Start)
+		}
+		if s.full() {
+			if err := s.do(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// load fills the memory of all processes and objects from the page data.
+func (r *restorer) load() error {
+	sinks := map[int32]pages.Sink{}
+	for _, p := range r.procs {
+		if p.pb.State == imagepb.Process_ZOMBIE {
+			continue
+		}
+		mem, err := pages.OpenMemory(p.host)
+		if err != nil {
+			return err
+		}
+		defer mem.Close()
+		sinks[p.pb.Pid] = mem.WriteAt
+	}
+	sink := func(c *imagepb.Chunk) pages.Sink {
+		if c.Pid != 0 {
+			return sinks[c.Pid]
+		}
+		f := r.objects[c.Object]
+		if f == nil {
+			return nil
+		}
+		return func(b []byte, at uint64) error {
+			_, err := f.WriteAt(b, int64(at))
+			return err
+		}
+	}
+	return pages.Load(r.ctx, r.image, sink, r.tick)
+}
+
+// setMm tells the kernel where the parts of the program are: the heap's end,
+// the arguments that ps shows, the executable (prctl(2), PR_SET_MM_MAP). The
+// executable can be named only when no mapping of the old one is left.
+func (p *proc) setMm(r *restorer) error {
+	mm := p.pb.Mm
+	s := p.script()
+	exe := ^uint32(0)
+	s.add("open "+p.pb.Exe, unix.SYS_OPENAT, atFdCwd, s.string(p.pb.Exe), unix.O_RDONLY, 0)
+	if s.do() == nil {
+		exe = first
+	} else {
+		r.note("pid %d: its executable %s is not there: /proc/%d/exe will name another file", p.pb.Pid, p.pb.Exe, p.pb.Pid)
+	}
+	auxv := s.bytes(mm.Auxv)
+	desc := s.words(mm.StartCode, mm.EndCode, mm.StartData, mm.EndData, mm.StartBrk, mm.Brk, mm.StartStack,
+		mm.ArgStart, mm.ArgEnd, mm.EnvStart, mm.EnvEnd, auxv, uint64(len(mm.Auxv))|uint64(exe)<<32)
+	const mmMapLen = 13 * 8
+	s.add("set the memory map", unix.SYS_PRCTL, unix.PR_SET_MM, unix.PR_SET_MM_MAP, desc, mmMapLen, 0)
+	if exe == first {
+		s.add("close", unix.SYS_CLOSE, first)
+	}
+	return s.do()
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package restore rebuilds the processes of a job from an image.
+//
+// NewPlan works out, from the metadata alone, what is to be made in which
+// order. Run then does it, in a fresh set of namespaces in which the init has
+// started a seed:
+//
+//	files    every open file description is opened once, in the seed
+//	tree     processes are cloned off the seed with their pids, while they are
+//	         small; sessions and groups are made; the seed is killed
+//	memory   each process gets its mappings; all pages are loaded and checked
+//	threads  cloned with their tids
+//	state    descriptors, signals, timers, limits, …, by the processes
+//	         themselves through the stub
+//	waits    interrupted timed waits are entered again for what is left
+//	go       registers are set, and all threads are let go
+//
+// Until the last step nothing of the program runs, and an error, a damaged
+// chunk for one, leaves nothing behind: the caller kills the init.
+package restore
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/image"
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/pages"
+	"github.com/esky-hpc/esky/internal/tracee"
+	"github.com/esky-hpc/esky/shim"
+)
+
+// Options of a restore.
+type Options struct {
+	Init     int // host pid of the init that has the seed
+	Image    *image.Reader
+	Files    FilePolicy
+	SavedDir string // where what a rollback cuts off is kept
+	Progress func(phase string, done, total int64)
+}
+
+// Result of a restore.
+type Result struct {
+	Bytes    int64
+	Sleepers []freeze.Sleeper
+	Notes    []string
+}
+
+type restorer struct {
+	ctx     context.Context
+	init    int
+	image   *image.Reader
+	meta    *imagepb.Image
+	plan    *Plan
+	files   *files
+	seed    *task
+	procs   []*proc
+	objects map[uint32]*os.File // staged, to be filled from the page data
+	done    map[uint32]bool     // descriptions whose state is set
+	tick    func(int)
+	notes   []string
+	asleep  []freeze.Sleeper // waits that were entered again
+}
+
+func (r *restorer) note(format string, args ...any) {
+	r.notes = append(r.notes, fmt.Sprintf(format, args...))
+}
+
+// Run makes the job and lets it go.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	meta := o.Image.Meta()
+	plan, err := NewPlan(meta)
+	if err != nil {
+		return nil, err
+	}
+	total := int64(0)
+	for _, c := range o.Image.Index().Chunks {
+		total += int64(c.RawLen)
+	}
+	r := &restorer{
+		ctx: ctx, init: o.Init, image: o.Image, meta: meta, plan: plan, objects: map[uint32]*os.File{},
+		files: &files{policy: o.Files, saved: o.SavedDir, meta: meta},
+		tick:  pages.Counter(o.Progress, "loading memory", total),
+	}
+	r.files.note = r.note
+	for _, step := range []func() error{
+		r.checkFiles, r.takeSeed, r.openFiles, r.makeTree, r.dropSeed, r.makeMemory, r.makeThreads, r.setState, r.letGo,
+	} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return &Result{Bytes: total, Sleepers: r.asleep, Notes: r.notes}, nil
+}
+
+func (r *restorer) checkFiles() error { return r.files.putBack(r.init) }
+
+// takeSeed stops the seed and plants the stub in it.
+func (r *restorer) takeSeed() error {
+	pids, err := freeze.Descendants(r.init)
+	if err != nil {
+		return err
+	}
+	if len(pids) != 1 {
+		return fmt.Errorf("the init has %d processes, not the seed alone", len(pids))
+	}
+	host := pids[0]
+	if err := tracee.Seize(host); err != nil {
+		return err
+	}
+	if err := tracee.Interrupt(host); err != nil {
+		return err
+	}
+	if _, err := tracee.Wait(host); err != nil {
+		return err
+	}
+	if err := tracee.ArmExitKill(host); err != nil {
+		return err
+	}
+	if err := tracee.SetSigmask(host, allButTrap); err != nil {
+		return err
+	}
+	r.seed, err = plant(host, r.plan.Stub, shim.StubCode())
+	return err
+}
+
+// dropSeed ends what was needed only to make the others.
+func (r *restorer) dropSeed() error {
+	if err := r.setLastPid(); err != nil {
+		return err
+	}
+	if err := r.endGhosts(); err != nil {
+		return err
+	}
+	return kill(r.seed.host)
+}
+
+// makeMemory gives every process its address space.
+func (r *restorer) makeMemory() error {
+	for _, p := range r.live() {
+		if err := p.makeMappings(r); err != nil {
+			return fmt.Errorf("pid %d: %w", p.pb.Pid, err)
+		}
+	}
+	if err := r.load(); err != nil {
+		return err
+	}
+	for _, f := range r.objects {
+		f.Close()
+	}
+	for _, p := range r.live() {
+		if err := p.setMm(r); err != nil {
+			return fmt.Errorf("pid %d: %w", p.pb.Pid, err)
+		}
+	}
+	return nil
+}
+
+// live are the processes that are to run.
+func (r *restorer) live() []*proc {
+	var all []*proc
+	for _, p := range r.procs {
+		if p.pb.State != imagepb.Process_ZOMBIE {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// Where each thread has its records: the leader in the first half of the area,
+// the others in slots of the second.
+const (
+	leaderRoom = areaLen / 2
+	threadRoom = 4096
+)
+
+// makeThreads clones the threads of every process with their tids.
+func (r *restorer) makeThreads() error {
+	for _, p := range r.live() {
+		p.threads = []*task{p.task}
+		for _, t := range p.pb.Threads[1:] {
+			if err := p.cloneThread(int(t.Tid)); err != nil {
+				return fmt.Errorf("pid %d: make thread %d: %w", p.pb.Pid, t.Tid, err)
+			}
+		}
+		p.room = leaderRoom
+	}
+	return nil
+}
+
+func (p *proc) cloneThread(tid int) error {
+	const flags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM
+	s := p.script()
+	tids := s.words(uint64(tid))
+	s.add("clone3", unix.SYS_CLONE3, s.words(flags, 0, 0, 0, 0, 0, 0, 0, tids, 1, 0), 11*8)
+	born, err := s.run()
+	if err != nil {
+		return err
+	}
+	if err := tracee.SetSigmask(born[0], allButTrap); err != nil {
+		return err
+	}
+	// Threads do their part one after the other, so they share a slot.
+	p.threads = append(p.threads, &task{
+		host: born[0], pid: p.pid, stub: p.stub, regs: p.regs, slot: leaderRoom, room: threadRoom,
+	})
+	return nil
+}

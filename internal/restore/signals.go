@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package restore
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+)
+
+const sigIgn = 1
+
+// setSignals sets the actions and fills the queues. All signals are blocked now,
+// so what is queued waits. First the queue is emptied of the SIGCHLDs that the
+// ends and stops of restored children have caused.
+func (p *proc) setSignals() error {
+	if err := p.drainChildSignals(); err != nil {
+		return err
+	}
+	s := p.script()
+	for i, a := range p.pb.Sigactions {
+		sig := unix.Signal(i + 1)
+		if sig == unix.SIGKILL || sig == unix.SIGSTOP || sig == unix.SIGTRAP && a.Handler == sigIgn {
+			continue // an ignored SIGTRAP is set last, see letGo
+		}
+		s.add("sigaction", unix.SYS_RT_SIGACTION, uint64(sig), s.words(a.Handler, a.Flags, a.Restorer, a.Mask), 0, sigsetSize)
+	}
+	for _, info := range p.pb.Pending {
+		at := s.bytes(info.Raw)
+		s.add("queue a signal", unix.SYS_RT_SIGQUEUEINFO, uint64(p.pb.Pid), signalOf(info), at)
+		if s.full() {
+			if err := s.do(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.do(); err != nil {
+		return err
+	}
+	for i, t := range p.threads {
+		if err := p.queueOwn(t, p.pb.Threads[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drainChildSignals takes pending SIGCHLDs out, until there is none.
+func (p *proc) drainChildSignals() error {
+	for {
+		s := p.script()
+		c := s.add("sigtimedwait", unix.SYS_RT_SIGTIMEDWAIT, s.words(1<<(unix.SIGCHLD-1)), 0, s.words(0, 0), sigsetSize)
+		err := s.do()
+		if errors.Is(err, unix.EAGAIN) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if c.Result != int64(unix.SIGCHLD) {
+			return fmt.Errorf("signal %d instead of SIGCHLD", c.Result)
+		}
+	}
+}
+
+func signalOf(info *imagepb.Siginfo) uint64 { return uint64(info.Raw[0]) }
+
+// queueOwn queues the signals of one thread, by that thread: only for itself
+// may a task give every siginfo (rt_sigqueueinfo(2)).
+func (p *proc) queueOwn(t *task, pb *imagepb.Thread) error {
+	for _, info := range pb.Pending {
+		s := t.script()
+		s.add("queue a signal", unix.SYS_RT_TGSIGQUEUEINFO, uint64(p.pb.Pid), uint64(pb.Tid), signalOf(info), s.bytes(info.Raw))
+		if err := s.do(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

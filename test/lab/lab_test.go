@@ -191,7 +191,7 @@ func TestHopelessJobIsHeld(t *testing.T) {
 	install("/bin/true") // nothing can resume an image without its program
 	j.await("being held", 3*time.Minute, func() bool {
 		rec := j.show()
-		return rec["JobState"] == "PENDING" && rec["Reason"] == "JobHeldUser"
+		return rec["JobState"] == "PENDING" && rec["Priority"] == "0" // which is what held means
 	})
 	rec := j.show()
 	if !strings.HasPrefix(rec["Comment"], "esky: held: ") {

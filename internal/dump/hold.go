@@ -211,3 +211,20 @@ func heldBy(job *freeze.Job) *shimState {
 	}
 	return nil
 }
+
+// Requests are the calls of esky_checkpoint() in a running job that wait for an
+// answer.
+func Requests(initPid int) []Request {
+	var all []Request
+	for _, s := range findShims(initPid) {
+		if state, err := s.read(); err == nil && state.Request != state.Published {
+			all = append(all, Request{HostPid: s.hostPid, At: s.at, Count: state.Request})
+		}
+	}
+	return all
+}
+
+// Write sets a word of the process that waits; offsets are those of package shim.
+func (r Request) Write(offset uint64, v uint32) error {
+	return tracee.WriteMemory(r.HostPid, r.At+offset, binary.LittleEndian.AppendUint32(nil, v))
+}

@@ -92,6 +92,24 @@ func (e *MismatchError) Error() string {
 	return "this host cannot resume the image: " + strings.Join(all, "; ")
 }
 
+// ChangedError says that files of the job are not what they were at the
+// checkpoint, and that the file policy does not allow to go on.
+type ChangedError struct{ Reasons []string }
+
+func (e *ChangedError) Error() string {
+	return "files have changed: " + strings.Join(e.Reasons, "; ")
+}
+
+// TracerError says that the process that froze the job died while the job stood
+// still. The job has been ended by that, cleanly, and is to be resumed from its
+// last good image.
+type TracerError struct{ Err error }
+
+func (e *TracerError) Error() string {
+	return "the tracer died in the job's pause, which ends the job: " + e.Err.Error()
+}
+func (e *TracerError) Unwrap() error { return e.Err }
+
 // NoNamespacesError says that the host does not let this user make the
 // namespaces a job lives in.
 type NoNamespacesError struct{ Err error }

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/esky-hpc/esky/internal/dump"
+	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/image"
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+)
+
+// dumpRequest is what the monitor asks of a dump worker.
+type dumpRequest struct {
+	Init      int
+	Main      int
+	Dir       string
+	Codec     image.Codec
+	Stop      bool
+	Meta      []byte
+	HoldLimit time.Duration
+	Known     []freeze.Sleeper
+}
+
+// defaultHold is how long critical sections and callbacks may keep a
+// checkpoint waiting.
+const defaultHold = 10 * time.Second
+
+// Save writes an image of the running job. Without Stop the job goes on while
+// its memory is written; with Stop it stands still until Finish. After an error
+// it runs on, unless the error is a *TracerError.
+func Save(ctx context.Context, o CheckpointOptions, progress func(Progress)) (*Checkpoint, error) {
+	began := time.Now()
+	j := o.Job
+	meta, err := proto.Marshal(o.Meta)
+	if err != nil {
+		return nil, fmt.Errorf("describe the job: %w", err)
+	}
+	if o.HoldLimit == 0 {
+		o.HoldLimit = defaultHold
+	}
+	w, err := startWorker(dumpVerb, dumpRequest{
+		Init: j.InitPid, Main: j.main, Dir: o.Dir, Codec: o.Codec, Stop: o.Stop, Meta: meta, HoldLimit: o.HoldLimit, Known: j.known,
+	})
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { w.control.Close() }) // the worker lets the job go and ends
+	defer stop()
+	e, err := w.next(progress)
+	if err == nil && e.Failure != nil {
+		err = e.Failure.unpack(o.Dir)
+		_ = w.end()
+	} else if err != nil {
+		err = workerDied(w, err)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, err
+	}
+	j.noteDump(e.Dumped)
+	c := &Checkpoint{
+		Pause: e.Dumped.Pause, Bytes: e.Dumped.Bytes, Took: time.Since(began), Notes: e.Dumped.Notes, worker: w,
+	}
+	if !o.Stop {
+		c.worker = nil
+		_ = w.end()
+	}
+	return c, nil
+}
+
+// workerDied tells whether the job died with it.
+func workerDied(w *worker, err error) error {
+	if waitErr := w.end(); waitErr != nil {
+		err = fmt.Errorf("%w (%w)", err, waitErr)
+	}
+	return &TracerError{err}
+}
+
+func (j *Job) noteDump(r *dump.Result) {
+	j.mu.Lock()
+	j.known, j.waiting = r.Sleepers, r.Requests
+	j.mu.Unlock()
+	j.remember()
+}
+
+// Verdicts of Finish.
+const (
+	verdictEnd = "end"
+	verdictGo  = "go"
+)
+
+// Finish ends the pause of a job that was checkpointed with Stop: with end the
+// job is killed, else it runs on.
+func (c *Checkpoint) Finish(end bool) error {
+	if c.worker == nil {
+		return nil
+	}
+	w := c.worker
+	c.worker = nil
+	verdict := verdictGo
+	if end {
+		verdict = verdictEnd
+	}
+	if err := w.requests.Encode(verdict); err != nil {
+		return fmt.Errorf("end the job's pause: %w", workerDied(w, err))
+	}
+	return w.end()
+}
+
+// dumpJob is the dump worker.
+func dumpJob(c *channel) error {
+	var req dumpRequest
+	if err := c.requests.Decode(&req); err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	meta := new(imagepb.Image)
+	if err := proto.Unmarshal(req.Meta, meta); err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	// The monitor's verdict, or the end of the monitor.
+	ctx, cancel := context.WithCancel(context.Background())
+	verdict := make(chan string, 1)
+	go func() {
+		var v string
+		if c.requests.Decode(&v) != nil {
+			cancel()
+		}
+		verdict <- v
+	}()
+	d, result, err := dump.Run(ctx, dump.Options{
+		Init: req.Init, MainPid: req.Main, Dir: req.Dir, Codec: req.Codec, Stop: req.Stop, Meta: meta,
+		HoldLimit: req.HoldLimit, Known: req.Known, Progress: c.progress,
+	})
+	if err != nil {
+		return err
+	}
+	c.send(event{Dumped: result})
+	if !req.Stop {
+		return nil
+	}
+	if <-verdict == verdictEnd {
+		return unix.Kill(req.Init, unix.SIGKILL) // the tracees end with us, if not with it
+	}
+	return d.Release(false)
+}

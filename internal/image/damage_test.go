@@ -161,6 +161,19 @@ func resize(path string, by int64) error {
 	return os.Truncate(path, fi.Size()+by)
 }
 
+// TestEmptyFilesDirectory adds what has no line in any manifest.
+func TestEmptyFilesDirectory(t *testing.T) {
+	dir := tempDir(t)
+	f := small(t)
+	f.files = nil
+	f.write(t, dir)
+	f.check(t, dir)
+	if err := os.Mkdir(filepath.Join(dir, filesDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	checkVerify(t, dir, "an empty directory of saved files")
+}
+
 // TestCutWhileOpen cuts the page data after Open has seen its size.
 func TestCutWhileOpen(t *testing.T) {
 	dir := tempDir(t)

@@ -31,7 +31,7 @@ func (s *savedWriter) Write(b []byte) (int, error) {
 	s.size += int64(n)
 	s.w.written.Add(int64(n))
 	if err != nil {
-		s.err = s.w.fail(err)
+		s.err = err // Close tells the Writer
 	}
 	return n, err
 }
@@ -73,30 +73,20 @@ type savedReader struct {
 	f    *os.File
 	want entry
 	hash hash.Hash
-	size int64
 }
 
 func (s *savedReader) Read(b []byte) (int, error) {
 	n, err := s.f.Read(b)
 	s.hash.Write(b[:n])
-	s.size += int64(n)
 	switch {
+	case errors.Is(err, io.EOF) && sum(s.hash.Sum(nil)) != s.want.sum:
+		return n, &DamagedError{s.dir, s.want.name, errChecksum}
 	case errors.Is(err, io.EOF):
-		return n, s.check()
+		return n, io.EOF
 	case err != nil:
 		return n, ioError(s.dir, s.want.name, err)
 	}
 	return n, nil
-}
-
-func (s *savedReader) check() error {
-	switch {
-	case s.size != s.want.size:
-		return &DamagedError{s.dir, s.want.name, fmt.Errorf("%d bytes, want %d", s.size, s.want.size)}
-	case sum(s.hash.Sum(nil)) != s.want.sum:
-		return &DamagedError{s.dir, s.want.name, errChecksum}
-	}
-	return io.EOF
 }
 
 func (s *savedReader) Close() error { return s.f.Close() }

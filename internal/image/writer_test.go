@@ -9,9 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"golang.org/x/sys/unix"
 )
 
 func TestCreateWantsAnEmptyPrivateDirectory(t *testing.T) {
@@ -82,6 +84,19 @@ func TestNoImageAfterAnError(t *testing.T) {
 				t.Errorf("write to a closed file: %v", err)
 			}
 		},
+		"chunk, once": func(t *testing.T, w *Writer) {
+			good := w.pages.direct
+			w.pages.direct = fullFile{w.pages.buffered}
+			page := pattern(t, "random", 1)
+			if err := w.AddChunk(1, 0, []*imagepb.Extent{extent(0, 1)}, page); !errors.Is(err, unix.ENOSPC) {
+				t.Errorf("write to a full disk: %v", err)
+			}
+			w.pages.direct = good
+			w.next.Store(align) // as if nothing had been tried
+			if err := w.AddChunk(1, 0, []*imagepb.Extent{extent(0, 1)}, page); !errors.Is(err, unix.ENOSPC) {
+				t.Errorf("write after that: %v", err)
+			}
+		},
 		"saved file": func(t *testing.T, w *Writer) {
 			sf, err := w.CreateFile("0")
 			if err != nil {
@@ -120,6 +135,34 @@ func TestNoImageAfterAnError(t *testing.T) {
 			checkVerify(t, dir, what)
 		})
 	}
+}
+
+// fullFile is on a disk that is full.
+type fullFile struct{ *os.File }
+
+func (fullFile) WriteAt([]byte, int64) (int, error) { return 0, unix.ENOSPC }
+
+// TestChunksEndInAnyOrder: the index is in the order of the file, whoever came
+// first.
+func TestChunksEndInAnyOrder(t *testing.T) {
+	dir := tempDir(t)
+	w, err := Create(dir, Codec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := fixture{}
+	for i := range 3 {
+		c := chunk{pid: 1, raw: pattern(t, "random", 1+i), extents: []*imagepb.Extent{extent(0, uint32(1+i))}}
+		if err := w.AddChunk(c.pid, 0, c.extents, c.raw); err != nil {
+			t.Fatal(err)
+		}
+		f.chunks = append(f.chunks, c)
+	}
+	slices.Reverse(w.chunks)
+	if err := w.Finish(&imagepb.Image{}); err != nil {
+		t.Fatal(err)
+	}
+	f.check(t, dir)
 }
 
 func TestFinishFailsWhole(t *testing.T) {

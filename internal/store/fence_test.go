@@ -112,6 +112,27 @@ func TestStaleWriterStops(t *testing.T) {
 	}
 }
 
+// TestTakerThatDied took a token and then nothing else: the token alone stops
+// the old writer.
+func TestTakerThatDied(t *testing.T) {
+	dir := t.TempDir()
+	old := mustOpen(t, dir)
+	tok := mustTake(t, old)
+	p := mustBegin(t, old, tok)
+	if err := writeImage(p.Dir(), p.Generation(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mustOpen(t, dir).nextToken(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Publish(); !errors.Is(err, ErrStale) {
+		t.Errorf("publish: %v", err)
+	}
+	if n := numbers(t, old); len(n) > 0 {
+		t.Errorf("generations %v", n)
+	}
+}
+
 // TestTakenInTheLastMoment takes the store between the check of the token and
 // any later step of the old writer.
 func TestTakenInTheLastMoment(t *testing.T) {

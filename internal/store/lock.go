@@ -21,15 +21,24 @@ func (s *Store) TryLock() (*os.File, error) {
 		if err != nil {
 			return nil, WriteError(path, err)
 		}
-		if err := flock(f); err != nil {
-			f.Close()
-			return nil, err
-		}
-		if isAt(f, path) {
+		ok, err := lockFile(f)
+		if ok {
 			return f, nil
 		}
-		f.Close() // removed between open and flock: that lock excludes nobody
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
 	}
+}
+
+// lockFile is not ok, without an error, for a file that was removed between
+// open and flock: its lock would exclude nobody.
+func lockFile(f *os.File) (ok bool, err error) {
+	if err := flock(f); err != nil {
+		return false, err
+	}
+	return isAt(f, f.Name()), nil
 }
 
 func flock(f *os.File) error {

@@ -94,4 +94,11 @@ func TestLockFileRemoved(t *testing.T) {
 	if !isAt(f, s.path("lock")) {
 		t.Error("the lock is not on the file that others will find")
 	}
+	f.Close()
+	if f = mustLock(t, s); os.Remove(f.Name()) != nil {
+		t.Fatal("cannot remove the lock")
+	}
+	if ok, err := lockFile(f); ok || err != nil {
+		t.Errorf("a file that is gone: locked %v, %v", ok, err)
+	}
 }

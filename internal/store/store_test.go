@@ -200,7 +200,7 @@ func TestRecords(t *testing.T) {
 func TestBrokenRecordsAreErrors(t *testing.T) {
 	for what, text := range map[string]string{
 		"empty": "", "cut": `{"Status": 1`, "not JSON": "done", "wrong type": `{"Status": "x"}`,
-		"more after it": "{}\n{}", "too long": strings.Repeat(" ", maxRecord+1),
+		"more after it": "{}\n{}", "too long": "{}" + strings.Repeat(" ", maxRecord),
 	} {
 		s := mustOpen(t, t.TempDir())
 		if err := os.WriteFile(s.path(doneFile), []byte(text), 0o600); err != nil {

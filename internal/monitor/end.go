@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package monitor
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/esky-hpc/esky/internal/sched"
+	"github.com/esky-hpc/esky/internal/store"
+)
+
+// end does what an outcome asks for and returns the exit status.
+func (m *monitor) end(ctx context.Context, o outcome) (int, error) {
+	m.refuseQueue(o)
+	switch o.kind {
+	case ended:
+		return m.finish(o.status)
+	case left:
+		m.awaitEnd()
+		return m.handBack(ctx, fmt.Sprintf("checkpoint %d is saved", m.last.Generation))
+	case killed:
+		return m.handBack(ctx, fmt.Sprintf("the job was killed by signal %d before it could be frozen", o.status-128))
+	case superseded:
+		_ = m.proc.Kill()
+		m.awaitEnd()
+		return 0, Fail(ExitAgain, "", "%s is run by a newer incarnation: this one was ended: %w", m.key, o.err)
+	}
+	if m.hasImage() {
+		return m.handBack(ctx, fmt.Sprintf("the job was lost: %v", o.err))
+	}
+	return 0, Fail(ExitInternal, "run it again", "the job was lost, and it has no image yet: %w", o.err)
+}
+
+// refuseQueue answers those whose checkpoint will not be made.
+func (m *monitor) refuseQueue(o outcome) {
+	for _, op := range m.queue {
+		if op.answer == nil {
+			continue
+		}
+		if o.kind == left {
+			op.answer(m.last, nil)
+			continue
+		}
+		op.answer(nil, Fail(ExitNotFound, "", "%s has ended", m.key))
+	}
+	m.queue = nil
+}
+
+// finish records the result, so that nothing of the job is run twice, and only
+// then removes the images.
+func (m *monitor) finish(status int) (int, error) {
+	m.note(Event{Event: "ended", Status: &status, Text: fmt.Sprintf("%s ended with status %d", m.key, status)})
+	err := m.store.SetDone(store.DoneRecord{
+		Token: m.token, Status: status, Time: time.Now(), Host: hostname(), Attempt: m.attempt,
+	})
+	if err != nil {
+		m.note(Event{Level: Warning, Event: "warning", Text: "a requeued job would run again, from its last image: " + err.Error()})
+		return status, nil
+	}
+	if err := m.store.RemoveImages(); err != nil {
+		m.note(Event{Level: Warning, Event: "warning", Text: "the images of the finished job stay: " + err.Error()})
+	}
+	m.removeStatus()
+	return status, nil
+}
+
+// awaitEnd waits until nothing of the job is left: only then may another host
+// have it.
+func (m *monitor) awaitEnd() {
+	if m.gone != nil {
+		return
+	}
+	late := time.NewTimer(m.cfg.patience.gone)
+	defer late.Stop()
+	for {
+		select {
+		case e := <-m.ends:
+			m.gone = &e
+			return
+		case <-m.cfg.Signals: // we are leaving already
+		case <-late.C:
+			m.note(Event{Level: Warning, Event: "warning", Text: "the processes of the saved job have not ended in time"})
+			return
+		}
+	}
+}
+
+// handBack gives the job to the scheduler, to be run again.
+func (m *monitor) handBack(ctx context.Context, what string) (int, error) {
+	m.letGo()
+	a := m.cfg.Adapter.Leave(ctx, m.cfg.Facts, m.job)
+	text := fmt.Sprintf("%s: %s", m.key, what)
+	if a.Note != "" {
+		text += "; " + a.Note
+	}
+	m.note(Event{Event: "left", Status: &a.Exit, Text: text})
+	m.perform(ctx, a)
+	return a.Exit, nil
+}
+
+// hold keeps the job from being run again.
+func (m *monitor) hold(ctx context.Context, reason string) (int, error) {
+	m.letGo()
+	a := m.cfg.Adapter.Hold(m.job, reason)
+	m.perform(ctx, a)
+	return a.Exit, Fail(a.Exit, "`esky-wrap verify` and `esky-wrap match` tell about the image; --fresh starts from the beginning", "%s", reason)
+}
+
+func (m *monitor) perform(ctx context.Context, a sched.Action) {
+	limited, cancel := context.WithTimeout(ctx, m.cfg.patience.action)
+	defer cancel()
+	err := sched.Perform(limited, m.cfg.Facts.Ask, a)
+	if err == nil {
+		return
+	}
+	m.note(Event{Level: Warning, Event: "requeue_failed", Text: fmt.Sprintf(
+		"the scheduler was not told: %v; the image is safe, submit the job again to go on", err)})
+	if a.WaitForKill {
+		m.awaitKill(ctx)
+	}
+}
+
+// awaitKill keeps the job in the state "being preempted": exiting by ourselves
+// would end it for good.
+func (m *monitor) awaitKill(ctx context.Context) {
+	late := time.NewTimer(m.cfg.patience.kill)
+	defer late.Stop()
+	for {
+		select {
+		case <-m.cfg.Signals:
+		case <-late.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// show puts a line beside the job in the queue; the job does not wait for it.
+func (m *monitor) show(text string) {
+	a := m.cfg.Adapter.Status(m.job, text)
+	if len(a.Commands) == 0 {
+		return
+	}
+	m.spawn(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.patience.action)
+		defer cancel()
+		_ = sched.Perform(ctx, m.cfg.Facts.Ask, a) // for information only
+	})
+}

@@ -94,8 +94,8 @@ type Dump struct {
 const freezeLimit = 10 * time.Second
 
 // Run dumps the job. After an error the job runs on, whatever o.Stop says.
-func Run(ctx context.Context, o Options) (d *Dump, result *Result, err error) {
-	d = &Dump{o: o, meta: o.Meta}
+func Run(ctx context.Context, o Options) (_ *Dump, _ *Result, err error) {
+	d := &Dump{o: o, meta: o.Meta}
 	if d.notForked, err = preflight(o.Init); err != nil {
 		return nil, nil, err
 	}

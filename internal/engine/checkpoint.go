@@ -58,7 +58,7 @@ func Save(ctx context.Context, o CheckpointOptions, progress func(Progress)) (*C
 		err = e.Failure.unpack(o.Dir)
 		_ = w.end()
 	} else if err != nil {
-		err = workerDied(w, err)
+		err = j.workerDied(w, err)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -77,12 +77,22 @@ func Save(ctx context.Context, o CheckpointOptions, progress func(Progress)) (*C
 	return c, nil
 }
 
-// workerDied tells whether the job died with it.
-func workerDied(w *worker, err error) error {
+// workerDied tells whether the job died with it: only if it stood still.
+func (j *Job) workerDied(w *worker, err error) error {
 	if waitErr := w.end(); waitErr != nil {
 		err = fmt.Errorf("%w (%w)", err, waitErr)
 	}
-	return &TracerError{err}
+	const settled = 500 // ms
+	fd, openErr := unix.PidfdOpen(j.InitPid, 0)
+	if openErr != nil {
+		return &TracerError{err}
+	}
+	defer unix.Close(fd)
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if n, _ := unix.Poll(p, settled); n > 0 {
+		return &TracerError{err}
+	}
+	return err
 }
 
 func (j *Job) noteDump(r *dump.Result) {
@@ -111,7 +121,7 @@ func (c *Checkpoint) Finish(end bool) error {
 		verdict = verdictEnd
 	}
 	if err := w.requests.Encode(verdict); err != nil {
-		return fmt.Errorf("end the job's pause: %w", workerDied(w, err))
+		return fmt.Errorf("end the job's pause: %w", &TracerError{err})
 	}
 	return w.end()
 }

@@ -66,6 +66,29 @@ func (p *initProcess) begin() error {
 	return p.resume(p.config.Resume)
 }
 
+// keepToItself closes, for the program, inherited descriptors that lead to
+// other processes: with them it could never be checkpointed. Files it gets.
+func (p *initProcess) keepToItself() {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= 2 {
+			continue
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err != nil || flags&unix.FD_CLOEXEC != 0 {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && (st.Mode&unix.S_IFMT == unix.S_IFREG || st.Mode&unix.S_IFMT == unix.S_IFDIR) {
+			continue
+		}
+		link, _ := os.Readlink("/proc/self/fd/" + e.Name())
+		_ = p.reports.Encode(report{Note: fmt.Sprintf("descriptor %d (%s) is not passed on to the job: it leads outside", fd, link)})
+		unix.CloseOnExec(fd)
+	}
+}
+
 // catchSignals keeps the init alive: what the scheduler sends to every process
 // in sight is the monitor's business. Caught, not ignored, because what is
 // ignored would stay ignored in the job; and what was ignored already (nohup)
@@ -115,6 +138,7 @@ func (p *initProcess) start(s *Start) error {
 			return forbidden{fmt.Errorf("drop capabilities: %w", err)}
 		}
 	}
+	p.keepToItself()
 	pid, err := p.spawn(s.Path, s.Argv, s.Env, s.Dir)
 	if err != nil {
 		return err

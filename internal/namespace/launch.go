@@ -65,9 +65,9 @@ func Launch(c Config, lock *os.File) (*Init, error) {
 		return nil, &ForbiddenError{fmt.Errorf("make the job's namespaces: %w", err)}
 	}
 	reportW.Close()
-	if err := json.NewEncoder(configW).Encode(c); err != nil {
-		err = fmt.Errorf("configure the job's init: %w", err)
-	}
+	// An init that has died before it could read this says so by its report,
+	// or by the lack of one.
+	_ = json.NewEncoder(configW).Encode(c)
 	configW.Close()
 
 	i := &Init{cmd: cmd, requests: make(chan uint32, 1)}

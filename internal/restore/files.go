@@ -31,8 +31,12 @@ func (r *restorer) stageSocket(i, end uint32) uint64 {
 func (r *restorer) stageEnd() uint64 { return r.stageSocket(uint32(len(r.meta.SocketPairs)), 0) }
 
 // first is the lowest descriptor that is free in the seed and in every process
-// until its descriptors are in place.
-const first = 3
+// until its descriptors are in place; so what is opened gets this number. Up to
+// spare of them are in use at a time.
+const (
+	first = 3
+	spare = 4
+)
 
 // openFiles sets the stage.
 func (r *restorer) openFiles() error {

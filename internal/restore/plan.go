@@ -58,7 +58,7 @@ func NewPlan(meta *imagepb.Image) (*Plan, error) {
 			p.StageBase = max(p.StageBase, int(fd.Number))
 		}
 	}
-	p.StageBase = max(p.StageBase+1, 3)
+	p.StageBase = max(p.StageBase+1, first+spare)
 	return p, p.tree()
 }
 

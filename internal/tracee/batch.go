@@ -235,15 +235,5 @@ func EnterWait(tid int, ip uint64, base Regs, c *Call) error {
 		return err
 	}
 	c.Result = r.Result()
-	if err := Cont(tid, 0); err != nil {
-		return err
-	}
-	s, err := Wait(tid)
-	if err != nil {
-		return err
-	}
-	if s.Event() != unix.PTRACE_EVENT_STOP {
-		return fmt.Errorf("thread %d %s, not interrupted", tid, s)
-	}
-	return nil
+	return Settle(tid) // the stop at the exit has used the interrupt up
 }

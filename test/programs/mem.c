@@ -317,20 +317,12 @@ static void many(void)
 
 int main(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		void (*run)(void);
-	} all[] = {
+	static const struct mode modes[] = {
 		{ "private", private }, { "shared", shared_memory }, { "cow", cow }, { "file-private", file_private },
 		{ "file-shared", file_shared }, { "heap", heap }, { "stack", stack }, { "protect", protect },
-		{ "advice", advice }, { "huge", huge }, { "many", many },
+		{ "advice", advice }, { "huge", huge }, { "many", many }, { NULL, NULL },
 	};
 
 	begin(argc, argv);
-	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-		if (is_mode(all[i].name)) {
-			all[i].run();
-			pass();
-		}
-	no_mode();
+	run_mode(modes);
 }

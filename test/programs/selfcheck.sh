@@ -15,7 +15,7 @@ one() {
 	name=$1 bin=$here/build/$2/$3
 	status=$dir/$name.$2
 	shift 3
-	(cd "$dir" && exec timeout 60 "$bin" "$status" "$@") >"$status.out" 2>&1 &
+	(cd "$dir" && exec timeout -s KILL 20 "$bin" "$status" "$@") >"$status.out" 2>&1 &
 	pid=$!
 	while [ ! -e "$status" ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
 	sleep "${ESKY_SELFCHECK_DELAY:-0.05}"

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -60,6 +61,9 @@ func (d *Dump) collect() error {
 		}
 		d.meta.Processes = append(d.meta.Processes, pb)
 	}
+	for _, pb := range d.meta.Processes {
+		pb.StopNoticed = slices.Contains(d.noticed, int(pb.Pid))
+	}
 	return d.collectShared()
 }
 
@@ -108,7 +112,7 @@ func (d *Dump) collectProcess(q *process) (*imagepb.Process, error) {
 		}
 	}
 	pb.Fds = d.files.of[q.Pid]
-	return pb, nil
+	return pb, d.noticedStops(q)
 }
 
 // fromOutside reads what /proc and ptrace tell of a process.

@@ -87,6 +87,7 @@ type Dump struct {
 	thawed   bool
 	began    time.Time
 
+	noticed   []int                    // stopped processes whose parents know it
 	notForked map[int][]procfs.Mapping // by host pid
 }
 

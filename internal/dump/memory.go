@@ -112,7 +112,9 @@ func (d *Dump) kindOf(q *process, m *procfs.Mapping, v *imagepb.Vma) error {
 // mappedObject finds or makes the object behind a shared mapping without a path.
 func (d *Dump) mappedObject(m *procfs.Mapping) (*object, error) {
 	o := d.object(m.Dev, m.Ino)
-	o.pb.Size = max(o.pb.Size, m.Offset+m.Size())
+	if o.file == nil {
+		o.pb.Size = max(o.pb.Size, m.Offset+m.Size())
+	}
 	if o.pb.Name == "" {
 		o.pb.Name = m.Path
 		switch {

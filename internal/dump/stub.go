@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/pages"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
@@ -24,8 +25,9 @@ type process struct {
 	injected uint64 // address of our own mapping, 0 with the library's stub
 	insn     uint64 // a syscall instruction in the vDSO
 	mem      *pages.Memory
-	snapshot int    // host pid of the snapshot
-	given    string // the CPUs that the job may use, as its init was given them
+	trap     *imagepb.SigAction // of SIGTRAP, once it is known
+	snapshot int                // host pid of the snapshot
+	given    string             // the CPUs that the job may use, as its init was given them
 }
 
 // Injected stub: a page of code and an area, between guard pages, so that the
@@ -128,7 +130,7 @@ func (p *process) closeStub() error {
 // keepTrapIgnored ignores SIGTRAP again where the program did: the breakpoint
 // at the end of a batch makes the kernel reset that to the default.
 func (p *process) keepTrapIgnored() error {
-	if p.Status.SigIgn&(1<<(unix.SIGTRAP-1)) == 0 || p.stub.Area == 0 {
+	if p.trap == nil || p.trap.Handler != sigIgn {
 		return nil
 	}
 	if p.insn == 0 {
@@ -136,9 +138,7 @@ func (p *process) keepTrapIgnored() error {
 			return err
 		}
 	}
-	ignore := make([]byte, 32) // struct kernel_sigaction: handler SIG_IGN = 1
-	ignore[0] = 1
-	if err := p.mem.WriteAt(ignore, p.stub.Area); err != nil {
+	if err := p.mem.WriteAt(encodeSigaction(p.trap), p.stub.Area); err != nil {
 		return err
 	}
 	act := tracee.Sys("rt_sigaction", unix.SYS_RT_SIGACTION, uint64(unix.SIGTRAP), p.stub.Area, 0, sigsetSize)

@@ -103,7 +103,7 @@ func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 		s.put(at)
 		r.seek(s, f, at)
 	case imagepb.OpenFile_OBJECT_FILE:
-		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(fmt.Sprintf("/proc/self/fd/%d", r.stageObject(f.Object))), flags&^unix.O_TMPFILE|flags&unix.O_DIRECTORY, 0)
+		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(fmt.Sprintf("/proc/self/fd/%d", r.stageObject(f.Object))), flags&^unix.O_TMPFILE, 0)
 		s.put(at)
 		r.seek(s, f, at)
 	case imagepb.OpenFile_PIPE, imagepb.OpenFile_FIFO:

@@ -16,8 +16,11 @@ const sigIgn = 1
 // setSignals sets the actions and fills the queues. All signals are blocked now,
 // so what is queued waits. First the queue is emptied of the SIGCHLDs that the
 // ends and stops of restored children have caused.
-func (p *proc) setSignals() error {
+func (p *proc) setSignals(stopped []*proc) error {
 	if err := p.drainChildSignals(); err != nil {
+		return err
+	}
+	if err := p.noticeStops(stopped); err != nil {
 		return err
 	}
 	s := p.script()
@@ -64,6 +67,22 @@ func (p *proc) drainChildSignals() error {
 			return fmt.Errorf("signal %d instead of SIGCHLD", c.Result)
 		}
 	}
+}
+
+// noticeStops waits for the stops of children that the process had waited for.
+func (p *proc) noticeStops(stopped []*proc) error {
+	const pPid = 1
+	for _, c := range stopped {
+		if c.pb.Ppid != p.pb.Pid || !c.pb.StopNoticed {
+			continue
+		}
+		s := p.script()
+		s.add("waitid", unix.SYS_WAITID, pPid, uint64(c.pb.Pid), 0, unix.WSTOPPED|unix.WNOHANG, 0)
+		if err := s.do(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func signalOf(info *imagepb.Siginfo) uint64 { return uint64(info.Raw[0]) }

@@ -34,15 +34,17 @@ func (r *restorer) setState() error {
 			}
 		}
 	}
+	var stopped []*proc
 	for _, p := range r.live() {
 		if p.pb.State == imagepb.Process_STOPPED {
+			stopped = append(stopped, p)
 			if err := p.stop(); err != nil {
 				return fmt.Errorf("pid %d: stop: %w", p.pb.Pid, err)
 			}
 		}
 	}
 	for _, p := range r.live() {
-		if err := p.setSignals(); err != nil {
+		if err := p.setSignals(stopped); err != nil {
 			return fmt.Errorf("pid %d (%s): signals: %w", p.pb.Pid, p.pb.Comm, err)
 		}
 	}

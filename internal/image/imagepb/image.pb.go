@@ -849,6 +849,7 @@ type Process struct {
 	ShimBase       uint64                 `protobuf:"varint,24,opt,name=shim_base,json=shimBase,proto3" json:"shim_base,omitempty"`         // where the preload library is mapped, 0 if it is not
 	StopSignal     int32                  `protobuf:"zigzag32,25,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"` // of a STOPPED process
 	ThpDisable     bool                   `protobuf:"varint,26,opt,name=thp_disable,json=thpDisable,proto3" json:"thp_disable,omitempty"`
+	StopNoticed    bool                   `protobuf:"varint,27,opt,name=stop_noticed,json=stopNoticed,proto3" json:"stop_noticed,omitempty"` // the parent has waited for the stop of a STOPPED process
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1061,6 +1062,13 @@ func (x *Process) GetStopSignal() int32 {
 func (x *Process) GetThpDisable() bool {
 	if x != nil {
 		return x.ThpDisable
+	}
+	return false
+}
+
+func (x *Process) GetStopNoticed() bool {
+	if x != nil {
+		return x.StopNoticed
 	}
 	return false
 }
@@ -2982,7 +2990,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\vboottime_ns\x18\x02 \x01(\x03R\n" +
 	"boottimeNs\x12\x1f\n" +
 	"\vrealtime_ns\x18\x03 \x01(\x03R\n" +
-	"realtimeNs\"\xa0\a\n" +
+	"realtimeNs\"\xc3\a\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\x05R\x04ppid\x12\x12\n" +
@@ -3015,7 +3023,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\vstop_signal\x18\x19 \x01(\x11R\n" +
 	"stopSignal\x12\x1f\n" +
 	"\vthp_disable\x18\x1a \x01(\bR\n" +
-	"thpDisable\"-\n" +
+	"thpDisable\x12!\n" +
+	"\fstop_noticed\x18\x1b \x01(\bR\vstopNoticed\"-\n" +
 	"\x05State\x12\v\n" +
 	"\aRUNNING\x10\x00\x12\v\n" +
 	"\aSTOPPED\x10\x01\x12\n" +

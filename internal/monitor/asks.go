@@ -50,12 +50,10 @@ func (m *monitor) onAsk(a ask) {
 		a.reply <- Reply{State: &s}
 	case a.request.Op != "checkpoint":
 		a.reply <- refusal(Fail(ExitUsage, "", "request %q is not known", a.request.Op))
-	case m.state == starting:
-		a.reply <- refusal(Fail(ExitAgain, "try again", "%s is not running yet", m.key))
 	case m.gone != nil:
 		a.reply <- refusal(Fail(ExitNotFound, "", "%s has ended", m.key))
-	case m.state == leaving:
-		m.queue = append(m.queue, m.requested(a)) // answered with the last one
+	case m.state == starting, m.state == leaving:
+		m.queue = append(m.queue, m.requested(a)) // once it runs; with the last one
 	default:
 		m.wish(m.requested(a))
 	}

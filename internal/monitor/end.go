@@ -112,12 +112,12 @@ func (m *monitor) perform(ctx context.Context, a sched.Action) {
 	limited, cancel := context.WithTimeout(ctx, m.cfg.patience.action)
 	defer cancel()
 	err := sched.Perform(limited, m.cfg.Facts.Ask, a)
-	if err == nil {
-		return
+	if err != nil {
+		m.note(Event{Level: Warning, Event: "requeue_failed", Text: fmt.Sprintf(
+			"the scheduler was not told: %v; what is saved is safe, submit the job again to go on", err)})
 	}
-	m.note(Event{Level: Warning, Event: "requeue_failed", Text: fmt.Sprintf(
-		"the scheduler was not told: %v; the image is safe, submit the job again to go on", err)})
-	if a.WaitForKill {
+	// No command at all is the case of a scheduler that could not be asked.
+	if a.WaitForKill && (err != nil || len(a.Commands) == 0) {
 		m.awaitKill(ctx)
 	}
 }

@@ -67,6 +67,9 @@ func (m *monitor) live() outcome {
 	for _, s := range m.takeBacklog() {
 		m.onSignal(s)
 	}
+	if m.op == nil {
+		m.next()
+	}
 	for {
 		m.arm()
 		var o *outcome

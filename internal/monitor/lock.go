@@ -19,19 +19,24 @@ import (
 // is being killed. A job on this host whose monitor has died is taken over.
 func (m *monitor) acquire() error {
 	deadline := time.Now().Add(m.cfg.patience.lock)
-	waiting := false
-	for {
+	for tries := 0; ; tries++ {
 		got, err := m.tryAcquire()
 		if got || err != nil {
 			return err
+		}
+		if tries == 0 {
+			// A command that asks whether the job runs holds the lock for a moment.
+			if err := m.pause(m.cfg.patience.lockStep / 5); err != nil {
+				return err
+			}
+			continue
 		}
 		who := m.heldBy()
 		if time.Now().After(deadline) {
 			return Fail(ExitAgain, "wait until it has ended, or end it there", "%s is already running: %s", m.key, who)
 		}
-		if !waiting {
+		if tries == 1 {
 			m.note(Event{Event: "waiting", Text: fmt.Sprintf("%s is already running: %s; waiting %s for it to end", m.key, who, m.cfg.patience.lock)})
-			waiting = true
 		}
 		if err := m.pause(m.cfg.patience.lockStep); err != nil {
 			return err

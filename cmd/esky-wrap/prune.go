@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"github.com/esky-hpc/esky/internal/monitor"
+)
+
+func pruneCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "prune",
+		Usage:     "remove old images; the newest good one always stays",
+		UsageText: "esky-wrap prune [--keep N] [JOB…]",
+		Flags: []cli.Flag{
+			storeFlag(), &cli.IntFlag{Name: "keep", Value: 2, Usage: "good generations to keep, `N`"}, jsonFlag(),
+		},
+		Action: prune,
+	}
+}
+
+// pruned is what prune did to a job.
+type pruned struct {
+	Job     string   `json:"job"`
+	Removed []uint32 `json:"removed"`
+	Bytes   int64    `json:"bytes"`
+}
+
+func prune(c *cli.Context) error {
+	keep := c.Int("keep")
+	if keep < 1 {
+		return bad("keep", "%d is less than 1", keep)
+	}
+	found, err := places(c)
+	if err != nil {
+		return err
+	}
+	all := []pruned{}
+	for _, p := range found {
+		done, err := pruneOne(p, keep)
+		if err != nil {
+			return err
+		}
+		all = append(all, done)
+	}
+	return newUI(c.Bool("json"), false).answer(all, func(w io.Writer) error { return tellPruned(w, all) })
+}
+
+func pruneOne(p *monitor.Place, keep int) (pruned, error) {
+	done := pruned{Job: p.Job, Removed: []uint32{}}
+	before, err := imagesOf(p.Store)
+	if err != nil {
+		return done, err
+	}
+	if err := p.Store.Prune(keep); err != nil {
+		return done, err
+	}
+	after, err := imagesOf(p.Store)
+	if err != nil {
+		return done, err
+	}
+	for _, b := range before {
+		if !slices.ContainsFunc(after, func(a imageInfo) bool { return a.Generation == b.Generation }) {
+			done.Removed = append(done.Removed, b.Generation)
+			done.Bytes += b.Bytes
+		}
+	}
+	return done, nil
+}
+
+func tellPruned(w io.Writer, all []pruned) error {
+	for _, p := range all {
+		if _, err := fmt.Fprintf(w, "%s: %d images removed, %s\n", p.Job, len(p.Removed), humanize.IBytes(uint64(p.Bytes))); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package monitor
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/esky-hpc/esky/internal/engine"
+	"github.com/esky-hpc/esky/internal/store"
+)
+
+// Place says where a job is, as far as its store and this host can tell.
+type Place struct {
+	Job    string
+	Store  *store.Store
+	Holder *store.Holder     // the last one; nil if it never ran
+	Done   *store.DoneRecord // nil if it has not ended
+	Held   bool              // somebody has the lock: it runs, or begins to, or ends
+	Here   bool              // the holder is a process of this host
+}
+
+// Locate looks a job up.
+func Locate(dir, job string) (*Place, error) {
+	s, err := store.Existing(dir, job)
+	if err != nil {
+		return nil, err
+	}
+	p := &Place{Job: job, Store: s}
+	if p.Holder, err = s.Holder(); err != nil {
+		return nil, err
+	}
+	if p.Done, err = s.Done(); err != nil {
+		return nil, err
+	}
+	lock, err := s.TryLock()
+	if err == nil {
+		lock.Close()
+	}
+	p.Held = errors.Is(err, store.ErrLocked)
+	p.Here = p.Holder != nil && onThisHost(p.Holder)
+	return p, nil
+}
+
+// State is what a user calls it, without asking the monitor.
+func (p *Place) State() string {
+	switch {
+	case p.Held && p.Here && !isMonitor(p.Holder.MonitorPid):
+		return "without monitor"
+	case p.Held:
+		return "running"
+	case p.Done != nil:
+		return "finished"
+	}
+	if gens, err := p.Store.Generations(); err == nil && len(gens) > 0 {
+		return "saved"
+	}
+	return "not running"
+}
+
+// newMonitorPatience is how long a monitor may need from taking the lock to answering.
+const newMonitorPatience = 3 * time.Second
+
+// Ask sends a request to the monitor of the job, or says why it cannot.
+func (p *Place) Ask(ctx context.Context, req Request, progress func(engine.Progress)) (Reply, error) {
+	for begin := time.Now(); ; {
+		if err := p.reachable(); err != nil {
+			return Reply{}, err
+		}
+		reply, err := Call(ctx, p.Holder.Socket, req, progress)
+		if !errors.Is(err, errNoMonitor) {
+			return reply, err
+		}
+		if !isMonitor(p.Holder.MonitorPid) {
+			return Reply{}, Fail(ExitAgain, "run the same command line again: it takes the job over",
+				"%s has lost its monitor (process %d) and runs on without", p.Job, p.Holder.MonitorPid)
+		}
+		if time.Since(begin) > newMonitorPatience {
+			return Reply{}, err
+		}
+		time.Sleep(50 * time.Millisecond)
+		next, err := Locate(filepath.Dir(p.Store.Dir()), p.Job)
+		if err != nil {
+			return Reply{}, err
+		}
+		*p = *next
+	}
+}
+
+func (p *Place) reachable() error {
+	switch {
+	case !p.Held && p.Done != nil:
+		return Fail(ExitNotFound, "", "%s has ended, with status %d", p.Job, p.Done.Status)
+	case !p.Held || p.Holder == nil:
+		return Fail(ExitNotFound, "", "%s is not running", p.Job)
+	case !p.Here:
+		return Fail(ExitCannot, "give this command on that host", "%s does not run on this host: it runs %s", p.Job, Whereabouts(p.Holder))
+	}
+	return nil
+}

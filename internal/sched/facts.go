@@ -33,9 +33,14 @@ func streamOf(fd int) Stream {
 	if unix.Fstat(fd, &st) != nil {
 		return Stream{}
 	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return Stream{}
+	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	path, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)) // without /proc: no path
 	return Stream{
-		Regular: st.Mode&unix.S_IFMT == unix.S_IFREG,
+		Regular: true,
 		Append:  err == nil && flags&unix.O_APPEND != 0,
+		Path:    path,
 	}
 }

@@ -49,8 +49,9 @@ type Facts struct {
 
 // Stream says what a standard stream is connected to.
 type Stream struct {
-	Regular bool // an ordinary file
-	Append  bool // opened with O_APPEND
+	Regular bool   // an ordinary file
+	Append  bool   // opened with O_APPEND
+	Path    string // of an ordinary file
 }
 
 // Job is the running job as its scheduler describes it.

@@ -168,8 +168,8 @@ func TestStreamOf(t *testing.T) {
 		flags int
 		want  Stream
 	}{
-		{path, os.O_CREATE | os.O_WRONLY, Stream{Regular: true}},
-		{path, os.O_WRONLY | os.O_APPEND, Stream{Regular: true, Append: true}},
+		{path, os.O_CREATE | os.O_WRONLY, Stream{Regular: true, Path: path}},
+		{path, os.O_WRONLY | os.O_APPEND, Stream{Regular: true, Append: true, Path: path}},
 		{"/dev/null", os.O_WRONLY, Stream{}},
 	} {
 		f, err := os.OpenFile(c.path, c.flags, 0o600)

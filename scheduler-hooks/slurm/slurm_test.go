@@ -60,7 +60,7 @@ func (s *fakeSlurm) ask(_ context.Context, argv ...string) (string, error) {
 var now = time.Date(2026, 11, 22, 18, 21, 36, 0, time.UTC)
 
 func facts(s *fakeSlurm, env map[string]string) sched.Facts {
-	base := map[string]string{"SLURM_JOB_ID": "12", "SLURM_TASK_PID": "63", "ENVIRONMENT": "BATCH"}
+	base := map[string]string{"SLURM_JOB_ID": "12", "SLURM_TASK_PID": "63", "SLURM_OPEN_MODE": "a"}
 	for k, v := range env {
 		base[k] = v
 	}
@@ -71,7 +71,7 @@ func facts(s *fakeSlurm, env map[string]string) sched.Facts {
 		Dir:     "/home/esk",
 		Pid:     63,
 		Now:     now,
-		Stdout:  sched.Stream{Regular: true, Append: true},
+		Stdout:  sched.Stream{Regular: true, Append: true, Path: "/shared/home/esk/slurm-12.out"},
 	}
 }
 
@@ -183,6 +183,19 @@ func TestGrace(t *testing.T) {
 	}
 }
 
+var appending = strings.Replace(config, "JobFileAppend           = 0", "JobFileAppend           = 1", 1)
+
+func set(env sched.Env, key, value string) sched.Env {
+	return func(k string) string {
+		if k == key {
+			return value
+		}
+		return env(k)
+	}
+}
+
+func without(env sched.Env, key string) sched.Env { return set(env, key, "") }
+
 func TestWarnings(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -190,8 +203,15 @@ func TestWarnings(t *testing.T) {
 		want   string // a part of the one warning; empty: none
 	}{
 		{"nothing to warn of", func(*sched.Facts, *fakeSlurm) {}, ""},
-		{"output is emptied", func(f *sched.Facts, _ *fakeSlurm) { f.Stdout.Append = false }, "--open-mode=append"},
-		{"output is a pipe", func(f *sched.Facts, _ *fakeSlurm) { f.Stdout = sched.Stream{} }, ""},
+		{"redirected by >", func(f *sched.Facts, _ *fakeSlurm) { f.Stdout.Append = false }, "emptied"},
+		{"redirected by >>", func(f *sched.Facts, _ *fakeSlurm) { f.Stdout.Path = "/x/y"; f.Env = without(f.Env, "SLURM_OPEN_MODE") }, ""},
+		{"truncate", func(f *sched.Facts, s *fakeSlurm) { f.Env = set(f.Env, "SLURM_OPEN_MODE", "t"); s.config = appending }, "emptied"},
+		{"neither, and the site truncates", func(f *sched.Facts, _ *fakeSlurm) { f.Env = without(f.Env, "SLURM_OPEN_MODE") }, "--open-mode=append"},
+		{"neither, and the site appends", func(f *sched.Facts, s *fakeSlurm) { f.Env = without(f.Env, "SLURM_OPEN_MODE"); s.config = appending }, ""},
+		{"output is a pipe", func(f *sched.Facts, _ *fakeSlurm) {
+			f.Stdout = sched.Stream{}
+			f.Env = set(f.Env, "SLURM_OPEN_MODE", "t")
+		}, ""},
 		{"linuxproc", func(_ *sched.Facts, s *fakeSlurm) {
 			s.config = strings.Replace(config, "proctrack/cgroup", "proctrack/linuxproc", 1)
 		}, "SIGTERM to the program itself"},

@@ -4,6 +4,7 @@ package slurm
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/esky-hpc/esky/internal/sched"
@@ -26,8 +27,8 @@ func warnings(j sched.Job, f sched.Facts, rec, conf record) []string {
 	case noRequeue:
 		add("the job was submitted with --no-requeue: it comes back when esky asks for it, but not after a node failure; submit with --requeue")
 	}
-	if f.Stdout.Regular && !f.Stdout.Append && !j.Step {
-		add("the output file is not open for appending: Slurm will empty it when the job comes back; submit with --open-mode=append")
+	if truncated(f, rec, conf) && !j.Step {
+		add("the output file will be emptied when the job comes back: submit with --open-mode=append, and redirect by >> if at all")
 	}
 	if !batchProcess(f) {
 		add("esky-wrap is not the process that Slurm signals: write \"exec esky-wrap run …\" as the last line of the batch script, or start it by srun")
@@ -39,6 +40,29 @@ func warnings(j sched.Job, f sched.Facts, rec, conf record) []string {
 		add("the job demands the host %s (--nodelist), so it cannot move to another", nodes)
 	}
 	return w
+}
+
+// truncated tells whether what the job has written so far is lost when it is
+// started again. Slurm opens a batch job's output with O_APPEND in both modes,
+// so that the descriptor alone tells only of a redirection by the script; sbatch
+// tells of its mode by SLURM_OPEN_MODE, where one was chosen.
+func truncated(f sched.Facts, rec, conf record) bool {
+	if !f.Stdout.Regular {
+		return false
+	}
+	if !f.Stdout.Append {
+		return true
+	}
+	if filepath.Base(f.Stdout.Path) != filepath.Base(rec["StdOut"]) {
+		return false // the script's own file, by >>
+	}
+	switch f.Env("SLURM_OPEN_MODE") {
+	case "a":
+		return false
+	case "t":
+		return true
+	}
+	return conf["JobFileAppend"] == "0"
 }
 
 // signalsAll tells whether a process tracking plugin signals all processes of a

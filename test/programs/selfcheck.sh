@@ -6,6 +6,7 @@
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$(mktemp -d) || exit 70
+export BLOCK_MS="${BLOCK_MS:-1000}"
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 130' INT TERM
 bad=0 all=0

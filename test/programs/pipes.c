@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pipes and FIFOs: content, capacity, ends that are closed, ends of several
+// processes.
+#include "testlib.h"
+
+static char buf[1 << 20];
+
+static void fill(int fd, size_t size, uint64_t seed)
+{
+	pattern(buf, size, seed);
+	EQ("write", write(fd, buf, size), size);
+}
+
+static void drain(const char *what, int fd, size_t size, uint64_t seed)
+{
+	size_t n = 0;
+	ssize_t r;
+
+	while (n < size && (r = SYS(read(fd, buf + n, size - n))) > 0)
+		n += (size_t)r;
+	EQ(what, n, size);
+	SAME(what, buf, size, seed);
+}
+
+static void empty(int fd)
+{
+	SYS(fcntl(fd, F_SETFL, O_NONBLOCK));
+	EQ("more than there was", read(fd, buf, 1), -1);
+	EQ("error of an empty pipe", errno, EAGAIN);
+}
+
+static void content(void)
+{
+	int p[2], big[2];
+
+	SYS(pipe2(p, O_CLOEXEC | O_NONBLOCK));
+	SYS(pipe(big));
+	SYS(fcntl(big[1], F_SETPIPE_SZ, 1 << 19));
+	fill(p[1], 1000, 1);
+	fill(p[1], 2000, 126);
+	fill(big[1], 400000, 9);
+	ready_and_await();
+	EQ("capacity", fcntl(big[0], F_GETPIPE_SZ), 1 << 19);
+	EQ("capacity", fcntl(p[0], F_GETPIPE_SZ), 65536);
+	EQ("flags", fcntl(p[0], F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDONLY | O_NONBLOCK);
+	EQ("flags", fcntl(p[1], F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_WRONLY | O_NONBLOCK);
+	EQ("close-on-exec", fcntl(p[1], F_GETFD), FD_CLOEXEC);
+	drain("content", p[0], 3000, 1);
+	drain("much content", big[0], 400000, 9);
+	empty(p[0]);
+	empty(big[0]);
+	fill(big[1], 8000, 5);
+	drain("what is written now", big[0], 8000, 5);
+}
+
+// The writer has closed: content, then the end. The reader has: EPIPE.
+static void closed(void)
+{
+	int p[2], q[2];
+
+	signal(SIGPIPE, SIG_IGN);
+	SYS(pipe(p));
+	SYS(pipe(q));
+	fill(p[1], 800, 2);
+	close(p[1]);
+	close(q[0]);
+	ready_and_await();
+	drain("content", p[0], 800, 2);
+	EQ("end", read(p[0], buf, 1), 0);
+	EQ("write without a reader", write(q[1], "x", 1), -1);
+	EQ("error", errno, EPIPE);
+}
+
+// A child at the other end, which writes before and after.
+static void between(void)
+{
+	int p[2], *step = shared(4096);
+	pid_t pid;
+
+	SYS(pipe(p));
+	pid = SYS(fork());
+	if (pid == 0) {
+		close(p[0]);
+		fill(p[1], 4000, 3);
+		*step = 1;
+		await();
+		fill(p[1], 4000, 503);
+		_exit(0);
+	}
+	close(p[1]);
+	while (!*step)
+		nap(5);
+	ready_and_await();
+	drain("content of before and after", p[0], 8000, 3);
+	EQ("end when the child has ended", read(p[0], buf, 1), 0);
+	reap(pid, 0);
+}
+
+static void fifo(void)
+{
+	int r, w, both;
+	struct stat st;
+
+	SYS(mkfifo(path(".fifo"), 0600));
+	r = SYS(open(path(".fifo"), O_RDONLY | O_NONBLOCK));
+	w = SYS(open(path(".fifo"), O_WRONLY));
+	fill(w, 2400, 4);
+	SYS(mkfifo(path(".fifo2"), 0600));
+	both = SYS(open(path(".fifo2"), O_RDWR));
+	fill(both, 1600, 7);
+	ready_and_await();
+	SYS(stat(path(".fifo"), &st));
+	CHECK(S_ISFIFO(st.st_mode), "the FIFO has no name any more");
+	drain("content", r, 2400, 4);
+	EQ("more", read(r, buf, 1), -1);
+	EQ("error", errno, EAGAIN);
+	fill(w, 800, 6);
+	drain("what is written now", r, 800, 6);
+	close(w);
+	EQ("end", read(r, buf, 1), 0);
+	w = SYS(open(path(".fifo"), O_WRONLY | O_NONBLOCK)); // the reader is at the same FIFO
+	fill(w, 80, 8);
+	drain("by a new writer", r, 80, 8);
+	drain("content of the one opened both ways", both, 1600, 7);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct mode modes[] = {
+		{ "content", content }, { "closed", closed }, { "between", between }, { "fifo", fifo }, { NULL, NULL },
+	};
+
+	begin(argc, argv);
+	run_mode(modes);
+}

@@ -27,6 +27,7 @@ func Call(ctx context.Context, socket string, req Request, progress func(engine.
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
+	req.Progress = progress != nil
 	line, err := json.Marshal(req)
 	if err != nil {
 		return Reply{}, err

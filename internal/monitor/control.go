@@ -18,13 +18,14 @@ import (
 )
 
 // The control protocol: a client connects, sends one Request as a line of JSON
-// and gets Replies, a line each, until one has Done set. A peer of another user
+// and gets Replies, a line each, the last of which has Done set. A peer of another user
 // is not answered at all; root is.
 
 // Request asks a monitor for something.
 type Request struct {
-	Op   string `json:"op"` // checkpoint or status
-	Stop bool   `json:"stop,omitempty"`
+	Op       string `json:"op"`                 // checkpoint or status
+	Stop     bool   `json:"stop,omitempty"`     // end the job after the checkpoint
+	Progress bool   `json:"progress,omitempty"` // send replies with progress before the last one
 }
 
 // Reply is one line of an answer.
@@ -140,9 +141,34 @@ func (s *server) talk(ctx context.Context, conn *net.UnixConn) {
 		_ = sendLine(conn, Reply{Done: true, Code: ExitUsage, Error: err.Error()})
 		return
 	}
-	reply := s.ask(ctx, req, func(p engine.Progress) { _ = sendLine(conn, Reply{Progress: &p}) })
-	reply.Done = true
-	_ = sendLine(conn, reply)
+	s.answer(ctx, conn, req)
+}
+
+// answer waits for the answer and passes progress on. A checkpoint does not
+// wait for a peer that does not read: what comes too fast is dropped.
+func (s *server) answer(ctx context.Context, conn *net.UnixConn, req Request) {
+	steps := make(chan engine.Progress, 1)
+	final := make(chan Reply, 1)
+	s.wg.Go(func() {
+		final <- s.ask(ctx, req, func(p engine.Progress) {
+			select {
+			case steps <- p:
+			default:
+			}
+		})
+	})
+	for {
+		select {
+		case p := <-steps:
+			if req.Progress {
+				req.Progress = sendLine(conn, Reply{Progress: &p}) == nil
+			}
+		case r := <-final:
+			r.Done = true
+			_ = sendLine(conn, r) // a peer that is gone has no use for it
+			return
+		}
+	}
 }
 
 // friendly tells whether the peer is this user or root.

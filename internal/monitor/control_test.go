@@ -62,6 +62,37 @@ func TestSocketAnswers(t *testing.T) {
 	}
 }
 
+// A checkpoint must not wait for a peer that asks for progress and never reads.
+func TestProgressDoesNotWaitForPeers(t *testing.T) {
+	noLeaks(t)
+	dir, err := os.MkdirTemp("/tmp", "esky-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	worked := make(chan time.Duration, 1)
+	s, err := serve(dir+"/s.sock", func(_ context.Context, _ Request, progress func(engine.Progress)) Reply {
+		begin := time.Now()
+		for range 20000 { // far more than a socket buffers
+			progress(engine.Progress{Phase: strings.Repeat("x", 100)})
+		}
+		worked <- time.Since(begin)
+		return Reply{}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	c := dial(t, dir+"/s.sock")
+	if err := json.NewEncoder(c).Encode(Request{Op: "checkpoint", Progress: true}); err != nil {
+		t.Fatal(err)
+	}
+	if took := <-worked; took > peerPatience/2 {
+		t.Errorf("the work took %v because nobody read", took)
+	}
+	c.Close()
+}
+
 func TestSocketSurvivesHostilePeers(t *testing.T) {
 	path := serveEcho(t)
 	for name, say := range map[string][]byte{

@@ -54,13 +54,14 @@ func Code(err error) int {
 		return ExitDamaged
 	case errors.Is(err, store.ErrNoJob):
 		return ExitNotFound
-	case errors.Is(err, store.ErrNotWritable), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT),
-		errors.Is(err, syscall.EROFS):
-		return ExitNotWritable
+	// Before the errnos: too many namespaces is ENOSPC too (clone(2)).
 	case errors.As(err, new(*engine.RefusedError)), errors.As(err, new(*engine.MismatchError)),
 		errors.As(err, new(*engine.NoNamespacesError)), errors.As(err, new(*image.VersionError)),
 		errors.As(err, new(*engine.ChangedError)):
 		return ExitCannot
+	case errors.Is(err, store.ErrNotWritable), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT),
+		errors.Is(err, syscall.EROFS):
+		return ExitNotWritable
 	}
 	return ExitInternal
 }

@@ -115,6 +115,8 @@ func (m *monitor) start() error {
 
 // resume takes the newest image that is good.
 func (m *monitor) resume(ctx context.Context) (held bool, status int, err error) {
+	m.noteAfterResume()
+	defer m.noteNow()
 	gens, err := m.candidates()
 	if err != nil {
 		return false, 0, err
@@ -126,7 +128,7 @@ func (m *monitor) resume(ctx context.Context) (held bool, status int, err error)
 		}
 		if i+1 < len(gens) {
 			m.note(Event{Level: Warning, Event: "damaged", Generation: g.Number, Text: fmt.Sprintf(
-				"%v: image %d is tried instead", err, gens[i+1].Number)})
+				"%v: taken as damaged, image %d is tried instead", err, gens[i+1].Number)})
 		}
 	}
 	return false, 0, Fail(ExitDamaged, "--fresh starts the job from the beginning", "%w; %s has no older good one", err, m.key)
@@ -190,7 +192,7 @@ func (m *monitor) resumed(g store.Generation, r *engine.ResumeReport) {
 	}
 	m.note(Event{
 		Event: "resumed", Generation: g.Number, Bytes: r.Bytes, Took: r.Took,
-		Text: fmt.Sprintf("resumed %s from checkpoint %d of %s, in %s", m.key, g.Number, g.Time.Format(time.DateTime), round(r.Took)),
+		Text: fmt.Sprintf("%s resumed from checkpoint %d, made %s, in %s", m.key, g.Number, g.Time.Format(time.DateTime), round(r.Took)),
 	})
 	m.show(fmt.Sprintf("esky: resumed from checkpoint %d on %s", g.Number, hostname()))
 }

@@ -106,6 +106,10 @@ type monitor struct {
 	speeds  chan float64
 	wg      sync.WaitGroup
 	noting  sync.Mutex
+
+	noteMu    sync.Mutex
+	noteLater bool
+	notes     []Event
 }
 
 // Run runs a job to its end on this host and returns the exit status.
@@ -174,6 +178,7 @@ func (m *monitor) lives(ctx context.Context) (int, error) {
 		}
 		o := m.live()
 		if o.kind == lost && tries < mostRestarts && m.hasImage() {
+			m.noteAfterResume()
 			m.note(Event{Level: Warning, Event: "lost", Text: fmt.Sprintf("the job was lost (%v): it is resumed from its last image", o.err)})
 			m.forget()
 			continue
@@ -275,14 +280,39 @@ func (m *monitor) forget() {
 	m.state, m.stopped, m.plan = starting, false, plan{}
 }
 
+// note tells the user. While a resume may cut standard error back to what it
+// was at the checkpoint, and with it what we say there, it waits.
 func (m *monitor) note(e Event) {
 	e.Job = m.key
+	m.noteMu.Lock()
+	defer m.noteMu.Unlock()
+	if m.noteLater {
+		m.notes = append(m.notes, e)
+		return
+	}
 	m.cfg.Reporter.Report(e)
+}
+
+func (m *monitor) noteAfterResume() {
+	m.noteMu.Lock()
+	defer m.noteMu.Unlock()
+	m.noteLater = true
+}
+
+func (m *monitor) noteNow() {
+	m.noteMu.Lock()
+	defer m.noteMu.Unlock()
+	m.noteLater = false
+	for _, e := range m.notes {
+		m.cfg.Reporter.Report(e)
+	}
+	m.notes = nil
 }
 
 // close gives up everything that is held, in the end or after an error.
 func (m *monitor) close() {
 	m.timer.Stop()
+	m.noteNow()
 	m.letGo()
 	m.wg.Wait()
 }

@@ -16,8 +16,9 @@ import (
 
 // A harm is something that happens to an image.
 type harm struct {
-	name string
-	do   func(t *testing.T, image string)
+	name    string
+	verdict string // what esky must call it
+	do      func(t *testing.T, image string)
 }
 
 // harms are what can happen to the image in dir: bytes flipped in every file
@@ -26,13 +27,13 @@ type harm struct {
 func harms(t *testing.T, rng *rand.Rand, dir string) []harm {
 	t.Helper()
 	all := []harm{
-		{"a file added", func(t *testing.T, image string) { write(t, filepath.Join(image, "more"), []byte("x")) }},
-		{"writable by others", func(t *testing.T, image string) { must(t, os.Chmod(image, 0o777)) }},
+		{"a file added", "damaged", func(t *testing.T, image string) { write(t, filepath.Join(image, "more"), []byte("x")) }},
+		{"writable by others", "not safe", func(t *testing.T, image string) { must(t, os.Chmod(image, 0o777)) }},
 	}
 	for name, size := range files(t, dir) {
 		all = append(all, fileHarms(name, size)...)
 		for _, at := range places(rng, size) {
-			all = append(all, harm{fmt.Sprintf("%s: byte %d of %d flipped", name, at, size),
+			all = append(all, harm{fmt.Sprintf("%s: byte %d of %d flipped", name, at, size), "damaged",
 				func(t *testing.T, image string) { flip(t, filepath.Join(image, name), at) }})
 		}
 	}
@@ -41,9 +42,9 @@ func harms(t *testing.T, rng *rand.Rand, dir string) []harm {
 
 func fileHarms(name string, size int64) []harm {
 	return []harm{
-		{name + ": removed", func(t *testing.T, image string) { must(t, os.Remove(filepath.Join(image, name))) }},
-		{name + ": cut", func(t *testing.T, image string) { must(t, os.Truncate(filepath.Join(image, name), size/2)) }},
-		{name + ": lengthened", func(t *testing.T, image string) { must(t, os.Truncate(filepath.Join(image, name), size+4096)) }},
+		{name + ": removed", "damaged", func(t *testing.T, image string) { must(t, os.Remove(filepath.Join(image, name))) }},
+		{name + ": cut", "damaged", func(t *testing.T, image string) { must(t, os.Truncate(filepath.Join(image, name), size/2)) }},
+		{name + ": lengthened", "damaged", func(t *testing.T, image string) { must(t, os.Truncate(filepath.Join(image, name), size+4096)) }},
 	}
 }
 
@@ -162,9 +163,9 @@ func TestDamagedImage(t *testing.T) {
 		if got := g.Read("stdout"); got != want {
 			t.Errorf("%s: the job's output is %q, want %q", h.name, got, want)
 		}
-		says(t, r.Stderr(), "2", "1", "damaged")
+		says(t, r.Stderr(), newest, h.verdict, "image 1 is tried")
 	}
-	t.Logf("| %d kinds of damage: each time the image before was resumed", len(list))
+	t.Logf("%d kinds of damage: each time the image before was resumed", len(list))
 }
 
 // TestUndamagedImage is the other side of TestDamagedImage: without damage the

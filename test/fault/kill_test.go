@@ -107,7 +107,7 @@ func TestWorkerKilledInPause(t *testing.T) {
 			lost++
 		}
 	}
-	t.Logf("| worker killed in %d pauses: %d times the job was lost and came back", times, lost)
+	t.Logf("worker killed in %d pauses: %d times the job was lost and came back", times, lost)
 	if lost == 0 {
 		t.Error("the pause was never hit")
 	}
@@ -134,8 +134,9 @@ func killInPause(t *testing.T, delay time.Duration) (lost bool) {
 	status := r.Wait()
 	said := r.Stderr() + o.Stderr
 	if status != finished { // the monitor left it to the next incarnation
-		says(t, said, "esky-wrap:")
-		status = g.Start().Wait()
+		again := g.Start()
+		status = again.Wait()
+		said += again.Stderr()
 	}
 	if status != finished {
 		t.Fatalf("status %d, want %d; esky said:\n%s", status, finished, said)
@@ -144,7 +145,7 @@ func killInPause(t *testing.T, delay time.Duration) (lost bool) {
 		return false
 	}
 	g.result(1)
-	says(t, said, "lost", "resumed from")
+	says(t, said, "tracer died", "resumed job from checkpoint 1")
 	return true
 }
 

@@ -31,14 +31,14 @@ func resumeJob(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	// Only a job that has been here before: a typing error makes no directory.
-	if _, err := locate(c, args[0]); err != nil {
-		return err
-	}
 	if c.IsSet("generation") {
 		if cfg.Generation, err = generation(c); err != nil {
 			return err
 		}
+	}
+	// Only a job that has been here before: a typing error makes no directory.
+	if _, err := locate(c, args[0]); err != nil {
+		return err
 	}
 	cfg.Name, cfg.Env, cfg.Signals = args[0], os.Environ(), signals
 	return monitorJob(c, cfg)

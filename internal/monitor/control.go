@@ -164,6 +164,13 @@ func (s *server) answer(ctx context.Context, conn *net.UnixConn, req Request) {
 				req.Progress = sendLine(conn, Reply{Progress: &p}) == nil
 			}
 		case r := <-final:
+			select {
+			case p := <-steps:
+				if req.Progress {
+					_ = sendLine(conn, Reply{Progress: &p})
+				}
+			default:
+			}
 			r.Done = true
 			_ = sendLine(conn, r) // a peer that is gone has no use for it
 			return

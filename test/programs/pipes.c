@@ -16,8 +16,11 @@ static void drain(const char *what, int fd, size_t size, uint64_t seed)
 	size_t n = 0;
 	ssize_t r;
 
-	while (n < size && (r = SYS(read(fd, buf + n, size - n))) > 0)
+	do {
+		readable(what, fd);
+		r = SYS(read(fd, buf + n, size - n));
 		n += (size_t)r;
+	} while (r > 0 && n < size);
 	EQ(what, n, size);
 	SAME(what, buf, size, seed);
 }

@@ -92,8 +92,11 @@ static void half(void)
 static void receive(const char *what, int s, size_t size, uint64_t seed)
 {
 	for (size_t n = 0; n < size;) {
-		ssize_t r = SYS(recv(s, buf + n, size - n, 0));
+		ssize_t r;
 
+		if (n) // the first one is the call that the process is blocked in
+			readable(what, s);
+		r = SYS(recv(s, buf + n, size - n, 0));
 		CHECK(r > 0, "%s ends after %zu bytes", what, n);
 		n += (size_t)r;
 	}

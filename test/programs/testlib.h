@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -177,6 +178,9 @@ UNUSED static void await(void)
 		nap(20);
 		CHECK(ms() < end, "nobody made %s", path(".go"));
 	}
+#ifdef SPOIL
+	SPOIL; // spoilcheck.sh: what must be noticed
+#endif
 }
 
 UNUSED static void ready_and_await(void)
@@ -192,6 +196,14 @@ UNUSED static void reap(pid_t pid, int status)
 
 	EQ("pid of the child that ended", waitpid(pid, &st, 0), pid);
 	EQ("its wait status", st, status << 8);
+}
+
+// readable fails the test where nothing comes within 10 s.
+UNUSED static void readable(const char *what, int fd)
+{
+	struct pollfd f = { .fd = fd, .events = POLLIN };
+
+	CHECK(poll(&f, 1, 10000) > 0, "%s: nothing there to be read", what);
 }
 
 // shared memory of a process and its children, zeroed.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -178,19 +177,9 @@ func (d *Dump) collectClocks() error {
 	if len(d.procs) == 0 {
 		return freeze.ErrEnded
 	}
-	shift := map[string]int64{}
-	path := fmt.Sprintf("/proc/%d/timens_offsets", d.procs[0].HostPid)
-	b, err := os.ReadFile(path)
-	if err != nil && !os.IsNotExist(err) {
+	shift, err := freeze.ClockShift(d.procs[0].HostPid)
+	if err != nil {
 		return err
-	}
-	for line := range strings.Lines(string(b)) {
-		var name string
-		var sec, nsec int64
-		if _, err := fmt.Sscan(line, &name, &sec, &nsec); err != nil {
-			return fmt.Errorf("read %s: %w", path, err)
-		}
-		shift[name] = sec*1e9 + nsec
 	}
 	now := func(clock int32) int64 {
 		var ts unix.Timespec
@@ -198,8 +187,8 @@ func (d *Dump) collectClocks() error {
 		return ts.Nano()
 	}
 	d.meta.Clocks = &imagepb.Clocks{
-		MonotonicNs: now(unix.CLOCK_MONOTONIC) + shift["monotonic"],
-		BoottimeNs:  now(unix.CLOCK_BOOTTIME) + shift["boottime"],
+		MonotonicNs: now(unix.CLOCK_MONOTONIC) + int64(shift["monotonic"]),
+		BoottimeNs:  now(unix.CLOCK_BOOTTIME) + int64(shift["boottime"]),
 		RealtimeNs:  now(unix.CLOCK_REALTIME),
 	}
 	d.meta.CreatedUnixNs = d.meta.Clocks.RealtimeNs

@@ -223,6 +223,9 @@ func (d *Dump) describeAnon(f *file) error {
 	case i.Eventfd:
 		f.pb.Kind, f.pb.EventfdCount, f.pb.EventfdSemaphore = imagepb.OpenFile_EVENTFD, i.EventfdCount, i.EventfdSemaphore
 	case i.Timerfd != nil:
+		if err := f.countTicks(); err != nil {
+			return err
+		}
 		f.pb.Kind = imagepb.OpenFile_TIMERFD
 		f.pb.Timerfd = &imagepb.Timerfd{
 			Clockid: int32(i.Timerfd.Clockid), Ticks: i.Timerfd.Ticks, SettimeFlags: int32(i.Timerfd.SettimeFlags),
@@ -234,6 +237,21 @@ func (d *Dump) describeAnon(f *file) error {
 		return d.describeEpoll(f)
 	}
 	return nil
+}
+
+// countTicks reads a timerfd's state anew after timerfd_gettime(2). A periodic
+// timer whose ticks nobody reads stands still in the kernel, its later ticks
+// uncounted and its next one unknown, until somebody asks.
+func (f *file) countTicks() error {
+	fd, err := f.borrow()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.TimerfdGettime(fd, new(unix.ItimerSpec)); err != nil {
+		return fmt.Errorf("timerfd_gettime: %w", err)
+	}
+	return f.read()
 }
 
 // describeEpoll finds, for each item of the interest list, the description that

@@ -227,7 +227,7 @@ func (q *process) describeThread(t *freeze.Thread) (*imagepb.Thread, error) {
 		Nice: int32(stat.Nice), Policy: uint32(stat.Policy), RtPriority: uint32(stat.RtPriority),
 		NoNewPrivs: status.NoNewPrivs, WaitSyscall: -1,
 	}
-	if t.Wait != nil && t.Wait.Block {
+	if t.Wait != nil {
 		pb.WaitSyscall, pb.WaitRemainingNs = int32(t.Wait.Syscall), int64(t.Wait.Remaining)
 	}
 	if pb.Xstate, err = tracee.Xstate(t.HostTid); err != nil {

@@ -4,6 +4,7 @@ package freeze
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"time"
 
@@ -59,7 +60,7 @@ func (j *Job) interrupted(t *Thread, deliverable bool, known []Sleeper) {
 func (j *Job) restartBlock(t *Thread, known []Sleeper) {
 	w := &Wait{Syscall: t.Regs.Syscall(), Block: true}
 	t.Wait = w
-	now := monotonic()
+	now := Monotonic()
 	if w.Syscall == unix.SYS_RESTART_SYSCALL {
 		for _, k := range known {
 			if k.Tid == t.Tid && k.IP == t.Regs.IP() && k.SP == t.Regs.Rsp && k.Deadline > now {
@@ -188,6 +189,19 @@ var endedByTracer = map[int]timed{
 	unix.SYS_MSGSND:   {},
 }
 
+// Shorten puts what is left of the timeout into the registers of a thread that
+// is about to issue a wait of the endedByTracer kind.
+func Shorten(hostTid int, regs *tracee.Regs, nr int, left time.Duration) error {
+	w := endedByTracer[nr]
+	if w.set == nil {
+		return fmt.Errorf("system call %d is not one that waits", nr)
+	}
+	t := &Thread{HostTid: hostTid, Regs: *regs}
+	err := w.set(t, left)
+	*regs = t.Regs
+	return err
+}
+
 // shorten leaves the wait only the time it still had.
 func (j *Job) shorten(t *Thread, nr int, w timed) {
 	ask, ok := w.timeout(t)
@@ -257,7 +271,7 @@ func readTimespec(tid int, at uint64) (time.Duration, bool) {
 
 // Sleepers are the waits that go on after a thaw.
 func (j *Job) Sleepers() []Sleeper {
-	now := monotonic()
+	now := Monotonic()
 	var all []Sleeper
 	for _, p := range j.Processes {
 		for _, t := range p.Threads {
@@ -273,7 +287,8 @@ func (j *Job) Sleepers() []Sleeper {
 	return all
 }
 
-func monotonic() time.Duration {
+// Monotonic is the host's CLOCK_MONOTONIC.
+func Monotonic() time.Duration {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
 	return time.Duration(ts.Nano())

@@ -118,12 +118,15 @@ func (r *restorer) setRegisters(p *proc) error {
 // stopped in there. With the old registers, it then goes on as after any stop.
 func (r *restorer) wait(p *proc, t *task, pb *imagepb.Thread, regs *tracee.Regs) error {
 	nr := int(pb.WaitSyscall)
+	left := r.left(pb.WaitRemainingNs)
+	if regs.Result() != tracee.RestartBlock {
+		return freeze.Shorten(t.host, regs, nr, time.Duration(left))
+	}
 	regs.SetSyscall(nr)
 	if pb.WaitRemainingNs == math.MaxInt64 { // no timeout, or an absolute one
 		regs.Rewind()
 		return nil
 	}
-	left := max(pb.WaitRemainingNs, 1)
 	s := t.script()
 	timespec := s.words(uint64(left/1e9), uint64(left%1e9))
 	if err := tracee.WriteMemory(t.pid, s.dataAt(), s.data); err != nil {
@@ -154,15 +157,9 @@ func (r *restorer) wait(p *proc, t *task, pb *imagepb.Thread, regs *tracee.Regs)
 		return nil
 	}
 	r.asleep = append(r.asleep, freeze.Sleeper{
-		Tid: int(pb.Tid), Syscall: nr, Deadline: now() + time.Duration(left), IP: regs.IP(), SP: regs.Rsp,
+		Tid: int(pb.Tid), Syscall: nr, Deadline: freeze.Monotonic() + time.Duration(left), IP: regs.IP(), SP: regs.Rsp,
 	})
 	return nil
-}
-
-func now() time.Duration {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	return time.Duration(ts.Nano())
 }
 
 // removeStub unmaps the stub, by a system call instruction that stays.

@@ -10,6 +10,7 @@
 //	tree     processes are cloned off the seed with their pids, while they are
 //	         small; sessions and groups are made; the seed is killed
 //	memory   each process gets its mappings; all pages are loaded and checked
+//	rollback files that have grown since are cut back
 //	threads  cloned with their tids
 //	state    descriptors, signals, timers, limits, …, by the processes
 //	         themselves through the stub
@@ -24,6 +25,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -65,6 +67,7 @@ type restorer struct {
 	tick    func(int)
 	notes   []string
 	asleep  []freeze.Sleeper // waits that were entered again
+	zero    time.Duration    // host's CLOCK_MONOTONIC when the job's clock stood as at the freeze
 }
 
 func (r *restorer) note(format string, args ...any) {
@@ -89,7 +92,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	r.files.note = r.note
 	for _, step := range []func() error{
-		r.checkFiles, r.takeSeed, r.openFiles, r.makeTree, r.dropSeed, r.makeMemory, r.makeThreads, r.setState, r.letGo,
+		r.checkFiles, r.takeSeed, r.openFiles, r.makeTree, r.dropSeed, r.makeMemory, r.cutFiles, r.makeThreads, r.setState, r.letGo,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -98,7 +101,11 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	return &Result{Bytes: total, Sleepers: r.asleep, Notes: r.notes}, nil
 }
 
-func (r *restorer) checkFiles() error { return r.files.putBack(r.init) }
+func (r *restorer) checkFiles() error { return r.files.check(r.init) }
+
+// cutFiles touches the user's files, and therefore comes when all of the image
+// has been read and found good.
+func (r *restorer) cutFiles() error { return r.files.putBack() }
 
 // takeSeed stops the seed and plants the stub in it.
 func (r *restorer) takeSeed() error {
@@ -125,6 +132,11 @@ func (r *restorer) takeSeed() error {
 	if err := tracee.SetSigmask(host, allButTrap); err != nil {
 		return err
 	}
+	shift, err := freeze.ClockShift(host)
+	if err != nil {
+		return err
+	}
+	r.zero = time.Duration(r.meta.Clocks.MonotonicNs) - shift["monotonic"]
 	r.seed, err = plant(host, r.plan.Stub, shim.StubCode())
 	return err
 }

@@ -37,11 +37,11 @@ type files struct {
 	meta    *imagepb.Image
 	note    func(format string, args ...any)
 	reasons []string
+	cuts    []func() error
 }
 
-// putBack checks all files before it changes the first one.
-func (f *files) putBack(init int) error {
-	var cut []func() error
+// check compares all files with what they were, and changes none.
+func (f *files) check(init int) error {
 	done := map[string]bool{}
 	for _, o := range f.meta.OpenFiles {
 		if o.Kind != imagepb.OpenFile_REGULAR && o.Kind != imagepb.OpenFile_STDIO || o.Path == "" {
@@ -58,15 +58,18 @@ func (f *files) putBack(init int) error {
 			continue
 		}
 		done[o.Path] = true
-		if action := f.check(o, path); action != nil {
-			cut = append(cut, action)
-		}
+		f.compare(o, path)
 	}
 	if len(f.reasons) > 0 {
 		return &ChangedError{f.reasons}
 	}
-	for _, action := range cut {
-		if err := action(); err != nil {
+	return nil
+}
+
+// putBack cuts back what has to be.
+func (f *files) putBack() error {
+	for _, cut := range f.cuts {
+		if err := cut(); err != nil {
 			return err
 		}
 	}
@@ -77,21 +80,21 @@ func (f *files) refuse(format string, args ...any) {
 	f.reasons = append(f.reasons, fmt.Sprintf(format, args...))
 }
 
-// check compares a file with what it was; the function it returns cuts it back.
-func (f *files) check(o *imagepb.OpenFile, path string) func() error {
+// compare compares a file with what it was, and decides what is to be done.
+func (f *files) compare(o *imagepb.OpenFile, path string) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		f.refuse("%s, which the job has open, cannot be found: %v", o.Path, err)
-		return nil
+		return
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil
+		return
 	}
 	size, written := uint64(st.Size), f.written(o.Path)
 	switch {
 	case size == o.Size && st.Mtim.Nano() == o.MtimeNs:
 	case written && size > o.Size && f.policy != Strict:
-		return func() error { return f.cutBack(path, o) }
+		f.cuts = append(f.cuts, func() error { return f.cutBack(path, o) })
 	case f.policy == Accept:
 		f.note("%s has changed since the checkpoint and is taken as it is", o.Path)
 	case written && size == o.Size && f.policy == Rollback:
@@ -101,7 +104,6 @@ func (f *files) check(o *imagepb.OpenFile, path string) func() error {
 	default:
 		f.refuse("%s has changed since the checkpoint: it had %d bytes and has %d (--files=accept takes it as it is)", o.Path, o.Size, size)
 	}
-	return nil
 }
 
 // written says whether the job had the file open for writing.

@@ -6,9 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 )
 
@@ -16,22 +19,49 @@ import (
 func (r *restorer) setTimers(p *proc) error {
 	s := p.script()
 	for which, it := range p.pb.Itimers {
+		value := it.ValueNs
+		if which == itimerReal {
+			value = max(r.left(value), 1e3) // microseconds
+		}
 		if it.ValueNs != 0 {
 			s.add("setitimer", unix.SYS_SETITIMER, uint64(which), s.words(
 				uint64(it.IntervalNs/1e9), uint64(it.IntervalNs%1e9/1e3),
-				uint64(it.ValueNs/1e9), uint64(it.ValueNs%1e9/1e3)), 0)
+				uint64(value/1e9), uint64(value%1e9/1e3)), 0)
 		}
 	}
 	for _, fd := range p.pb.Fds {
 		f := r.meta.OpenFiles[fd.OpenFile]
 		if f.Kind == imagepb.OpenFile_TIMERFD && r.once(fd.OpenFile) {
-			setTimerfd(s, fd.Number, f.Timerfd)
+			r.setTimerfd(s, fd.Number, f.Timerfd)
 		}
 	}
 	if err := s.do(); err != nil {
 		return err
 	}
-	return p.setPosixTimers()
+	return r.setPosixTimers(p)
+}
+
+const itimerReal = 0
+
+// left is what remains now of a time that remained at the freeze: the job's
+// clock was set before its processes could be made, and has gone on since.
+func (r *restorer) left(ns int64) int64 {
+	if ns == math.MaxInt64 {
+		return ns
+	}
+	return max(ns-int64(freeze.Monotonic()-r.zero), 1)
+}
+
+// leftOf does so for the clock of a timer. Real time has not stood still, but
+// only a timer with an absolute time is to know.
+func (r *restorer) leftOf(clock int32, absolute bool, ns int64) int64 {
+	if clock == unix.CLOCK_REALTIME && absolute {
+		return max(ns-(time.Now().UnixNano()-r.meta.Clocks.RealtimeNs), 1)
+	}
+	if clock == unix.CLOCK_PROCESS_CPUTIME_ID || clock == unix.CLOCK_THREAD_CPUTIME_ID || clock < 0 {
+		return ns
+	}
+	return r.left(ns)
 }
 
 func itimerspec(s *script, intervalNs, valueNs int64) uint64 {
@@ -41,9 +71,10 @@ func itimerspec(s *script, intervalNs, valueNs int64) uint64 {
 // tfdIocSetTicks is TFD_IOC_SET_TICKS of timerfd_create(2).
 const tfdIocSetTicks = 0x40085400
 
-func setTimerfd(s *script, fd int32, t *imagepb.Timerfd) {
+func (r *restorer) setTimerfd(s *script, fd int32, t *imagepb.Timerfd) {
 	if t.ValueNs != 0 {
-		s.add("timerfd_settime", unix.SYS_TIMERFD_SETTIME, uint64(fd), 0, itimerspec(s, t.IntervalNs, t.ValueNs), 0)
+		s.add("timerfd_settime", unix.SYS_TIMERFD_SETTIME, uint64(fd), 0,
+			itimerspec(s, t.IntervalNs, r.leftOf(t.Clockid, t.SettimeFlags&unix.TFD_TIMER_ABSTIME != 0, t.ValueNs)), 0)
 	}
 	if t.Ticks != 0 {
 		s.add("timerfd ticks", unix.SYS_IOCTL, uint64(fd), tfdIocSetTicks, s.words(t.Ticks))
@@ -53,7 +84,7 @@ func setTimerfd(s *script, fd int32, t *imagepb.Timerfd) {
 // prTimerCreateRestoreIDs lets timer_create(2) give a chosen id (Linux 6.15).
 const prTimerCreateRestoreIDs = 77
 
-func (p *proc) setPosixTimers() error {
+func (r *restorer) setPosixTimers(p *proc) error {
 	if len(p.pb.PosixTimers) == 0 {
 		return nil
 	}
@@ -66,7 +97,8 @@ func (p *proc) setPosixTimers() error {
 		}
 		s := p.script()
 		if t.ValueNs != 0 {
-			s.add("timer_settime", unix.SYS_TIMER_SETTIME, uint64(t.Id), 0, itimerspec(s, t.IntervalNs, t.ValueNs), 0)
+			s.add("timer_settime", unix.SYS_TIMER_SETTIME, uint64(t.Id), 0,
+				itimerspec(s, t.IntervalNs, r.leftOf(t.Clockid, false, t.ValueNs)), 0)
 		}
 		if err := s.do(); err != nil {
 			return err

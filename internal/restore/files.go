@@ -147,7 +147,11 @@ func (r *restorer) seek(s *script, f *imagepb.OpenFile, at uint64) {
 // seekStream goes on where the job was in a stream that is the same file as at
 // the checkpoint.
 func (r *restorer) seekStream(s *script, f *imagepb.OpenFile, at uint64) {
-	if r.files.sameStream(r.init, f) && f.Flags&unix.O_APPEND == 0 {
+	switch {
+	case f.Flags&unix.O_APPEND != 0 || !r.files.sameStream(r.init, f):
+	case r.files.keepsTail(f):
+		s.add("lseek", unix.SYS_LSEEK, at, 0, unix.SEEK_END)
+	default:
 		s.add("lseek", unix.SYS_LSEEK, at, uint64(f.Offset), unix.SEEK_SET)
 	}
 }

@@ -3,11 +3,13 @@
 package restore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +39,7 @@ type files struct {
 	meta    *imagepb.Image
 	note    func(format string, args ...any)
 	reasons []string
+	longer  []*imagepb.OpenFile // streams whose new lines stay
 	cuts    []func() error
 }
 
@@ -93,6 +96,8 @@ func (f *files) compare(o *imagepb.OpenFile, path string) {
 	size, written := uint64(st.Size), f.written(o.Path)
 	switch {
 	case size == o.Size && st.Mtim.Nano() == o.MtimeNs:
+	case written && size > o.Size && o.Kind == imagepb.OpenFile_STDIO && onlyMessages(path, int64(o.Size)):
+		f.longer = append(f.longer, o)
 	case written && size > o.Size && f.policy != Strict:
 		f.cuts = append(f.cuts, func() error { return f.cutBack(path, o) })
 	case f.policy == Accept:
@@ -104,6 +109,32 @@ func (f *files) compare(o *imagepb.OpenFile, path string) {
 	default:
 		f.refuse("%s has changed since the checkpoint: it had %d bytes and has %d (--files=accept takes it as it is)", o.Path, o.Size, size)
 	}
+}
+
+// onlyMessages says that all that a stream got since the checkpoint are lines
+// of esky and of the scheduler, which are worth keeping where they are.
+func onlyMessages(path string, from int64) bool {
+	const most = 64 << 10
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	tail, err := io.ReadAll(io.NewSectionReader(file, from, most+1))
+	if err != nil || len(tail) > most || !bytes.HasSuffix(tail, []byte("\n")) {
+		return false
+	}
+	for line := range bytes.Lines(tail) {
+		if !bytes.HasPrefix(line, []byte("esky-wrap: ")) && !bytes.HasPrefix(line, []byte("slurmstepd: ")) {
+			return false
+		}
+	}
+	return true
+}
+
+// keepsTail says that a stream goes on at its end, not where it was.
+func (f *files) keepsTail(o *imagepb.OpenFile) bool {
+	return slices.ContainsFunc(f.longer, func(l *imagepb.OpenFile) bool { return l.Path == o.Path })
 }
 
 // written says whether the job had the file open for writing.

@@ -136,6 +136,14 @@ func (Adapter) Status(j sched.Job, text string) sched.Action {
 	return sched.Action{Commands: [][]string{comment(j.ID, ourMark+strings.TrimPrefix(text, ourMark))}}
 }
 
+// longestComment keeps a reason readable in squeue's output.
+const longestComment = 300
+
+// comment sets the text beside the job: one line, whatever the reason looks like.
 func comment(ref, text string) []string {
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > longestComment {
+		text = strings.ToValidUTF8(text[:longestComment], "") + " …"
+	}
 	return []string{"scontrol", "update", "JobId=" + ref, "Comment=" + text}
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/esky-hpc/esky/internal/sched"
 	"github.com/google/go-cmp/cmp"
@@ -346,6 +347,14 @@ func TestHoldAndStatus(t *testing.T) {
 				t.Error(d)
 			}
 		})
+	}
+}
+
+func TestCommentIsOneShortLine(t *testing.T) {
+	a := Adapter{}.Hold(sched.Job{ID: "12"}, "two\nlines "+strings.Repeat("ü", 1000))
+	text := a.Commands[0][3]
+	if strings.Contains(text, "\n") || len(text) > 350 || !utf8.ValidString(text) || !strings.HasPrefix(text, "Comment=esky: held: two lines ü") {
+		t.Errorf("%q", text)
 	}
 }
 

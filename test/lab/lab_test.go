@@ -173,6 +173,26 @@ exec esky-wrap run -- ../count 30 500 0 last`
 	j.expect(30, "last")
 }
 
+// The same line three times, and a requeue in the second: what is done is not
+// done again, what was interrupted is resumed, and what is left is done.
+func TestLoopOfOneCommandLine(t *testing.T) {
+	needEsky(t)
+	const rounds = 16
+	j := workplace(t, "loop").submit(fmt.Sprintf("for i in 1 2 3; do srun -n1 esky-wrap run -- sh -c '../count %d 400 0 >>log'; done", rounds),
+		"-n1", "-t", "10")
+	lines := func() int { return strings.Count(j.read("log"), "\n") }
+	j.await("the second run of the line", time.Minute, func() bool { return lines() >= rounds+5 })
+	on(t, "scontrol", "requeue", j.id)
+	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
+	once, err := exec.Command(filepath.Join(home(), "count"), fmt.Sprint(rounds), "0", "0").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := j.read("log"), strings.Repeat(string(once), 3); got != want {
+		t.Errorf("%d lines instead of %d", lines(), 3*rounds)
+	}
+}
+
 // A job that cannot be resumed on any host must not go round for ever.
 func TestHopelessJobIsHeld(t *testing.T) {
 	needEsky(t)

@@ -188,7 +188,10 @@ func isZero(page []byte) bool {
 }
 
 // Memory is an open /proc/PID/mem.
-type Memory struct{ f *os.File }
+type Memory struct {
+	f   *os.File
+	pid int
+}
 
 // OpenMemory opens the memory of a tracee for reading and writing. Writes go
 // through the protection of private mappings, as for a debugger (ptrace(2)).
@@ -197,7 +200,7 @@ func OpenMemory(pid int) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Memory{f}, nil
+	return &Memory{f, pid}, nil
 }
 
 // ReadAt fills b from addr.
@@ -206,6 +209,16 @@ func (m *Memory) ReadAt(b []byte, addr uint64) error {
 		return fmt.Errorf("read %d bytes of memory at %#x: %w", len(b), addr, err)
 	}
 	return nil
+}
+
+// Fill copies b to memory at addr that nobody has touched yet. It is WriteAt,
+// but faster where the mapping may be written to: process_vm_writev(2) takes
+// many pages at a time.
+func (m *Memory) Fill(b []byte, addr uint64) error {
+	if processVMWrite(m.pid, b, addr) == nil {
+		return nil
+	}
+	return m.WriteAt(b, addr)
 }
 
 // WriteAt copies b to addr.

@@ -95,3 +95,14 @@ func scanEntries(pagemap *os.File, start, end uint64) ([]Range, error) {
 	}
 	return found, nil
 }
+
+// processVMWrite copies b to the process, all of it or with an error.
+func processVMWrite(pid int, b []byte, addr uint64) error {
+	local := []unix.Iovec{{Base: &b[0], Len: uint64(len(b))}}
+	remote := []unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}
+	n, err := unix.ProcessVMWritev(pid, local, remote, 0)
+	if err == nil && n != len(b) {
+		err = unix.EFAULT
+	}
+	return err
+}

@@ -265,7 +265,7 @@ func (r *restorer) load() error {
 			return err
 		}
 		defer mem.Close()
-		sinks[p.pb.Pid] = mem.WriteAt
+		sinks[p.pb.Pid] = mem.Fill
 	}
 	sink := func(c *imagepb.Chunk) pages.Sink {
 		if c.Pid != 0 {

@@ -22,8 +22,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/host"
@@ -213,7 +216,47 @@ func (d *Dump) store(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := d.syncFiles(); err != nil {
+		return err
+	}
 	return d.describeHost()
+}
+
+// syncFiles makes what the job has written durable: an image that survives a
+// power failure is worth nothing beside an output file that does not.
+func (d *Dump) syncFiles() error {
+	for _, path := range d.writtenFiles() {
+		f, err := os.Open(path)
+		if err != nil {
+			continue // renamed or removed since the thaw
+		}
+		err = f.Sync()
+		f.Close()
+		if err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("make %s durable: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// writtenFiles are the paths of the files that the job may have written to.
+func (d *Dump) writtenFiles() []string {
+	var all []string
+	for _, f := range d.meta.OpenFiles {
+		if f.Flags&unix.O_ACCMODE != unix.O_RDONLY && strings.HasPrefix(f.Path, "/") &&
+			(f.Kind == imagepb.OpenFile_REGULAR || f.Kind == imagepb.OpenFile_STDIO) {
+			all = append(all, f.Path)
+		}
+	}
+	for _, pb := range d.meta.Processes {
+		for _, v := range pb.Vmas {
+			if v.Kind == imagepb.Vma_FILE && v.Shared && v.Prot&unix.PROT_WRITE != 0 {
+				all = append(all, v.Path)
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func (d *Dump) describeHost() error {

@@ -247,8 +247,12 @@ func (m *monitor) environment() ([]string, error) {
 
 // installLibrary puts the preload library into the store, where every host of
 // the job finds it under the same path. A path that LD_PRELOAD cannot express
-// leaves the job without it: it is served by injection then.
+// leaves the job without it: it is served by injection then. So does
+// ESKY_PRELOAD=none, for a program that does not bear to be preloaded.
 func (m *monitor) installLibrary() (string, error) {
+	if lookup(m.cfg.Env, "ESKY_PRELOAD") == "none" {
+		return "", nil
+	}
 	dir := filepath.Join(filepath.Dir(m.store.Dir()), ".lib")
 	if strings.ContainsAny(dir, " :\t\n") { // separators, which cannot be quoted (ld.so(8))
 		m.note(Event{Level: Warning, Event: "warning", Text: fmt.Sprintf(

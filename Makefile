@@ -76,19 +76,18 @@ lab-slurm-down: ## Stop that Slurm and remove its files
 	test/lab/slurm down
 
 lint: shim ## gofmt, go vet, staticcheck, shellcheck
-	@test -z "$$(gofmt -l cmd internal plugin scheduler-hooks shim test contrib 2>/dev/null | tee /dev/stderr)"
+	@test -z "$$(gofmt -l cmd internal plugin scheduler-hooks shim test contrib tools 2>/dev/null | tee /dev/stderr)"
 	$(GO) vet ./...
+	$(GO) -C tools vet ./...
 	$(TOOL) staticcheck ./...
 	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_SCRIPTS); \
 	else echo "lint: shellcheck is not installed: scripts were not checked"; fi
 
 fmt: ## Format the Go code
-	gofmt -w cmd internal scheduler-hooks shim test
+	gofmt -w cmd internal scheduler-hooks shim test tools
 
-proto: ## Regenerate internal/image/imagepb from image.proto (needs protoc)
-	mkdir -p build
-	$(GO) build -modfile=tools/go.mod -o build/protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go
-	protoc --plugin=build/protoc-gen-go --go_out=. --go_opt=paths=source_relative internal/image/imagepb/image.proto
+proto: ## Regenerate internal/image/imagepb from image.proto
+	$(GO) -C tools run ./protogen .. internal/image/imagepb/image.proto
 
 install: build ## Install under DESTDIR/PREFIX
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(INCDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBEXEC)

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package real
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/esky-hpc/esky/test/harness"
+)
+
+// TestNames is a job that works with names that are not UTF-8, as Linux allows.
+func TestNames(t *testing.T) {
+	const odd = "caf\xe9\xff\xc3( x" // as in names.c
+	j := harness.NewJob(t, harness.Compile(t, filepath.Join(harness.Dir(t), "program"), source("names.c"), "gcc"))
+
+	r := j.StartBare()
+	said(r, j, "READY")
+	j.Write("go", "")
+	r.WaitFor(0)
+	want := j.Read("stdout")
+	for _, name := range []string{"stdout", odd, "go"} {
+		if err := os.RemoveAll(j.Path(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	r = j.Start()
+	said(r, j, "READY")
+	for range 2 {
+		j.Checkpoint("--stop")
+		r.WaitFor(harness.ExitAgain)
+		r = j.Start()
+	}
+	j.Checkpoint()
+	ask(t, j, "a job with names of any bytes")
+	j.Write("go", "")
+	r.WaitFor(0)
+	compare(t, j, map[string]string{"stdout": want, filepath.Join(odd, odd+".written"): "WRItten", filepath.Join(odd, odd+".mapped"): "MAPped"})
+}
+
+func said(r *harness.Run, j *harness.Job, line string) {
+	r.Until("it says "+line, func() bool { return strings.Contains(j.Read("stdout"), line+"\n") })
+}

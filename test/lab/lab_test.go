@@ -28,7 +28,7 @@ func TestCluster(t *testing.T) {
 }
 
 func TestPreemptedJobResumesOnTheOtherHost(t *testing.T) {
-	needEsky(t)
+	needQuietEnd(t)
 	const rounds = 40
 	j := workplace(t, "preempt").submit(fmt.Sprintf("exec esky-wrap run -- ../count %d 500 0", rounds), "-p", "low", "-t", "10")
 	j.awaitRound(8, "out")
@@ -106,7 +106,7 @@ func TestArrayTaskRequeuesItselfOnly(t *testing.T) {
 }
 
 func TestRequeuedByItsUser(t *testing.T) {
-	needEsky(t)
+	needQuietEnd(t)
 	const rounds = 30
 	j := workplace(t, "requeue").submit(fmt.Sprintf("exec esky-wrap run -- ../count %d 500 3", rounds), "-t", "10")
 	j.awaitRound(8, "out")
@@ -120,7 +120,7 @@ func TestRequeuedByItsUser(t *testing.T) {
 }
 
 func TestCancelledJobStaysCancelled(t *testing.T) {
-	needEsky(t)
+	needQuietEnd(t)
 	j := workplace(t, "cancel").submit("exec esky-wrap run -- ../count 200 500 0", "-t", "10")
 	j.awaitRound(5, "out")
 	on(t, "scancel", j.id)
@@ -158,7 +158,7 @@ func TestStepTakesTheJobAlong(t *testing.T) {
 
 // Several commands of one script, one of them twice, and a requeue in the last.
 func TestCommandsOfAScriptHaveImagesOfTheirOwn(t *testing.T) {
-	needEsky(t)
+	needQuietEnd(t)
 	const script = `for i in 1 2; do esky-wrap run -- sh -c 'echo done >>log'; done
 esky-wrap run -- ../count 5 10 0 first
 exec esky-wrap run -- ../count 30 500 0 last`
@@ -176,7 +176,7 @@ exec esky-wrap run -- ../count 30 500 0 last`
 // The same line three times, and a requeue in the second: what is done is not
 // done again, what was interrupted is resumed, and what is left is done.
 func TestLoopOfOneCommandLine(t *testing.T) {
-	needEsky(t)
+	needQuietEnd(t)
 	const rounds = 16
 	j := workplace(t, "loop").submit(fmt.Sprintf("for i in 1 2 3; do srun -n1 esky-wrap run -- sh -c '../count %d 400 0 >>log'; done", rounds),
 		"-n1", "-t", "10")
@@ -195,7 +195,7 @@ func TestLoopOfOneCommandLine(t *testing.T) {
 
 // A job that cannot be resumed on any host must not go round for ever.
 func TestHopelessJobIsHeld(t *testing.T) {
-	needEsky(t)
+	needQuietEnd(t)
 	j := workplace(t, "hopeless")
 	program := filepath.Join(j.dir, "count")
 	install := func(src string) {

@@ -225,6 +225,24 @@ func TestHopelessJobIsHeld(t *testing.T) {
 	}
 }
 
+// A host that dies takes no farewell: the last periodic image counts, and what
+// the program wrote after it is taken back.
+func TestHostFails(t *testing.T) {
+	needEsky(t)
+	const rounds = 60
+	j := workplace(t, "fails").submit(fmt.Sprintf("exec esky-wrap run --every 3s -- ../count %d 500 0", rounds), "-t", "10")
+	j.awaitRound(14, "out")
+	host := j.hosts()[0]
+	slurm(t, "kill", host)
+	t.Cleanup(func() { slurm(t, "restart", host) })
+	j.await("its second run", 3*time.Minute, func() bool { return len(j.hosts()) == 2 })
+	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
+	j.expect(rounds, "out")
+	if h := j.hosts(); h[0] == h[1] {
+		t.Errorf("ran on %v", h)
+	}
+}
+
 // The hooks ran, and what esky leaves on a host goes with the job.
 func TestHooksLeaveTheHostsClean(t *testing.T) {
 	need(t)

@@ -76,7 +76,7 @@ func (m *monitor) requested(a ask) *operation {
 func (m *monitor) describe() State {
 	s := State{
 		Job: m.key, State: m.state.String(), Host: hostname(), MonitorPid: os.Getpid(), Attempt: m.attempt,
-		Started: m.started, Last: m.last, Next: m.plan.due, Limit: m.job.End, Leave: m.plan.leave,
+		Started: m.started, Last: m.last, Waiting: len(m.queue), Next: m.plan.due, Limit: m.job.End, Leave: m.plan.leave,
 	}
 	if m.proc != nil && m.gone == nil {
 		s.InitPid, s.MainPid = m.proc.InitPid(), m.proc.MainPid()

@@ -52,6 +52,7 @@ type State struct {
 	CPU        float64   `json:"cpu_seconds"`
 	Memory     int64     `json:"memory_bytes"`
 	Last       *Saved    `json:"last_checkpoint,omitempty"`
+	Waiting    int       `json:"waiting,omitempty"` // checkpoints asked for and not begun
 	Next       time.Time `json:"next_checkpoint,omitzero"`
 	Limit      time.Time `json:"time_limit,omitzero"`
 	Leave      time.Time `json:"leaves_at,omitzero"`

@@ -259,3 +259,34 @@ func TestCheckpointRefusedOverTheSocket(t *testing.T) {
 	j.exit(0)
 	r.want(0, "")
 }
+
+func TestCheckpointAskedForWhileResuming(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	r.signals <- syscall.SIGTERM
+	r.want(99, "")
+	answer := make(chan error, 1)
+	r.again()
+	r.engine.onResume = func(context.Context, engine.ResumeOptions) error {
+		go func() {
+			_, err := r.call(Request{Op: "checkpoint"})
+			answer <- err
+		}()
+		for range 400 { // until the monitor has it
+			if reply, err := r.call(Request{Op: "status"}); err != nil || reply.State.State != "starting" {
+				t.Errorf("status while resuming: %+v, %v", reply.State, err)
+			} else if reply.State.Waiting == 1 {
+				return nil
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		t.Error("the request never came")
+		return nil
+	}
+	j := r.start()
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+	j.exit(0)
+	r.want(0, "")
+}

@@ -291,6 +291,26 @@ func TestDamagedImageFallsBack(t *testing.T) {
 	r.want(0, "")
 }
 
+// A resume cuts standard error back where it is a file of the job, and would cut
+// off what is said meanwhile.
+func TestWhatIsSaidDuringAResumeIsSaidAfterIt(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	r.checkpoint()
+	r.signals <- unix.SIGTERM
+	r.want(99, "")
+	damage(t, dirOf(r, 2))
+	r.engine.onResume = func(context.Context, engine.ResumeOptions) error {
+		if said := r.events.find("damaged"); len(said) != 0 {
+			t.Errorf("said too early: %q", said)
+		}
+		return nil
+	}
+	r.again().start().exit(0)
+	r.want(0, "")
+	r.events.await("damaged")
+}
+
 // Damage in the pages shows only while resuming.
 func TestDamageFoundByTheEngineFallsBack(t *testing.T) {
 	r := newRig(t)

@@ -110,6 +110,16 @@ func TestCheckpointCall(t *testing.T) {
 	})
 }
 
+// A program that has cleared its environment is still in its job.
+func TestCheckpointCallWithoutEnvironment(t *testing.T) {
+	eachPreload(t, func(t *testing.T, p *peer) {
+		p.say("clearenv", "0")
+		p.send("checkpoint")
+		p.write(OffPublished, p.request().Request)
+		p.hear("0")
+	})
+}
+
 func TestCallbacks(t *testing.T) {
 	eachPreload(t, func(t *testing.T, p *peer) {
 		if s := p.state(); s.ServiceTID(p.inner) != 0 {

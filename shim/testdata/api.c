@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,6 +33,8 @@ static void answer(const char *line)
 		printf("trace%s\n", trace);
 	else if (!strcmp(line, "generation\n"))
 		printf("%u\n", esky_times_resumed());
+	else if (!strcmp(line, "clearenv\n"))
+		printf("%d\n", clearenv());
 	else if (!strcmp(line, "hold\n"))
 		esky_critical_begin(), puts("held");
 	else if (!strcmp(line, "release\n"))

@@ -50,7 +50,7 @@ func (m *monitor) onAsk(a ask) {
 		a.reply <- Reply{State: &s}
 	case a.request.Op != "checkpoint":
 		a.reply <- refusal(Fail(ExitUsage, "", "request %q is not known", a.request.Op))
-	case m.gone != nil:
+	case m.gone != nil, m.fault != nil:
 		a.reply <- refusal(Fail(ExitNotFound, "", "%s has ended", m.key))
 	case m.state == starting, m.state == leaving:
 		m.queue = append(m.queue, m.requested(a)) // once it runs; with the last one

@@ -43,6 +43,10 @@ func (m *monitor) refuseQueue(o outcome) {
 			op.answer(m.last, nil)
 			continue
 		}
+		if o.kind == lost {
+			op.answer(nil, Fail(ExitAgain, "try again", "%s was lost and is resumed from its last image", m.key))
+			continue
+		}
 		op.answer(nil, Fail(ExitNotFound, "", "%s has ended", m.key))
 	}
 	m.queue = nil

@@ -192,7 +192,7 @@ func (m *monitor) resumed(g store.Generation, r *engine.ResumeReport) {
 	}
 	m.note(Event{
 		Event: "resumed", Generation: g.Number, Bytes: r.Bytes, Took: r.Took,
-		Text: fmt.Sprintf("%s resumed from checkpoint %d, made %s, in %s", m.key, g.Number, g.Time.Format(time.DateTime), round(r.Took)),
+		Text: fmt.Sprintf("resumed %s from checkpoint %d, made %s, in %s", m.key, g.Number, g.Time.Format(time.DateTime), round(r.Took)),
 	})
 	m.show(fmt.Sprintf("esky: resumed from checkpoint %d on %s", g.Number, hostname()))
 }

@@ -81,7 +81,8 @@ func (m *monitor) live() outcome {
 		case a := <-m.asks:
 			m.onAsk(a)
 		case n := <-m.proc.Requests():
-			m.wish(&operation{why: "the job asked for it", answer: func(_ *Saved, err error) { m.proc.Answer(n, err) }})
+			proc := m.proc
+			m.wish(&operation{why: "the job asked for it", answer: func(_ *Saved, err error) { proc.Answer(n, err) }})
 		case s := <-m.speeds:
 			m.costs.speed = s
 			m.plan.look = time.Now()
@@ -116,13 +117,13 @@ func (m *monitor) onSignal(s syscall.Signal) {
 // leave begins the last checkpoint on this host. Hearing of it twice is normal:
 // schedulers signal several times, and the limit may come on top.
 func (m *monitor) leave(why string) {
-	if m.state == leaving || m.gone != nil {
+	if m.state == leaving || m.gone != nil || m.fault != nil {
 		return
 	}
 	if m.proc.MainPid() == 0 {
 		// Its result is there; what still runs of it is not worth a move.
 		m.note(Event{Event: "ending", Text: "the main process has ended: the processes it left behind are ended too (" + why + ")"})
-		m.spawn(func() { _ = m.proc.Kill() })
+		m.kill()
 		return
 	}
 	m.wish(&operation{stop: true, why: why})
@@ -170,8 +171,12 @@ func (m *monitor) onResult(r result) *outcome {
 		return &outcome{kind: left}
 	case errors.Is(r.err, store.ErrStale):
 		return &outcome{kind: superseded, err: r.err}
-	case m.gone != nil:
-		return m.judge(*m.gone, r.err)
+	case isOurFault(r.err):
+		m.fault = r.err
+		m.kill() // it is dying; nothing half alive may stay
+	}
+	if m.gone != nil {
+		return m.judge(*m.gone)
 	}
 	m.next()
 	return nil
@@ -180,7 +185,7 @@ func (m *monitor) onResult(r result) *outcome {
 // next starts what was queued. All wishes of the queue were made before it
 // starts, so one checkpoint fulfils them all.
 func (m *monitor) next() {
-	if len(m.queue) == 0 {
+	if len(m.queue) == 0 || m.fault != nil {
 		return
 	}
 	all := m.queue
@@ -193,12 +198,11 @@ func (m *monitor) onEnd(e ending) *outcome {
 	if m.op != nil {
 		return nil
 	}
-	return m.judge(e, nil)
+	return m.judge(e)
 }
 
-// judge decides what the end of the processes means. failure is that of the
-// checkpoint which was being made, if any.
-func (m *monitor) judge(e ending, failure error) *outcome {
+// judge decides what the end of the processes means.
+func (m *monitor) judge(e ending) *outcome {
 	switch {
 	case e.err != nil:
 		return &outcome{kind: lost, status: ExitInternal, err: e.err}
@@ -206,8 +210,8 @@ func (m *monitor) judge(e ending, failure error) *outcome {
 		// The scheduler signalled every process, not only us, and was faster
 		// than the freeze: this is no result.
 		return &outcome{kind: killed, status: e.status}
-	case e.status == 128+int(unix.SIGKILL) && isOurFault(failure):
-		return &outcome{kind: lost, status: e.status, err: failure}
+	case e.status == 128+int(unix.SIGKILL) && m.fault != nil:
+		return &outcome{kind: lost, status: e.status, err: m.fault}
 	}
 	return &outcome{kind: ended, status: e.status}
 }
@@ -238,6 +242,12 @@ func (m *monitor) takeBacklog() []syscall.Signal {
 	all := m.backlog
 	m.backlog = nil
 	return all
+}
+
+// kill ends the processes; the ending is an event as any other.
+func (m *monitor) kill() {
+	proc := m.proc
+	m.spawn(func() { _ = proc.Kill() })
 }
 
 // spawn runs what may be slow beside the state machine.

@@ -400,12 +400,23 @@ func TestWorkIsProgress(t *testing.T) {
 }
 
 func TestTracerDeathResumesInPlace(t *testing.T) {
+	for name, die := range map[string]func(*fakeJob){
+		"its end is seen first": func(j *fakeJob) { j.exit(137); <-j.dead },
+		"the failure is seen first": func(j *fakeJob) {
+			time.AfterFunc(50*time.Millisecond, func() { j.exit(137) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) { tracerDeath(t, die) })
+	}
+}
+
+func tracerDeath(t *testing.T, die func(*fakeJob)) {
 	r := newRig(t)
 	j := r.start()
 	r.checkpoint()
+	j.killed = true // it dies as the test says, not when asked to
 	j.onCheckpoint = func(engine.CheckpointOptions) error {
-		j.exit(137)
-		<-j.dead
+		die(j)
 		return &engine.TracerError{Err: errFake}
 	}
 	if _, err := r.call(Request{Op: "checkpoint"}); err == nil {

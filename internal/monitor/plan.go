@@ -65,7 +65,7 @@ func (m *monitor) onTime(now time.Time) {
 	}
 	if isDue(p.due, now) {
 		p.due = time.Time{}
-		if m.op == nil && m.gone == nil {
+		if m.op == nil && m.gone == nil && m.fault == nil {
 			m.wish(&operation{why: "periodic"})
 		}
 	}

@@ -91,6 +91,7 @@ type monitor struct {
 	op       *operation
 	queue    []*operation
 	gone     *ending
+	fault    error // of ours, that is ending the job
 	received map[syscall.Signal]bool
 	backlog  []syscall.Signal
 	stopped  bool
@@ -180,6 +181,7 @@ func (m *monitor) lives(ctx context.Context) (int, error) {
 		if o.kind == lost && tries < mostRestarts && m.hasImage() {
 			m.noteAfterResume()
 			m.note(Event{Level: Warning, Event: "lost", Text: fmt.Sprintf("the job was lost (%v): it is resumed from its last image", o.err)})
+			m.refuseQueue(o)
 			m.forget()
 			continue
 		}
@@ -276,7 +278,7 @@ func (m *monitor) startOver() error {
 
 // forget makes room for the next life in this process.
 func (m *monitor) forget() {
-	m.proc, m.gone, m.op, m.queue = nil, nil, nil, nil
+	m.proc, m.gone, m.fault, m.op, m.queue = nil, nil, nil, nil, nil
 	m.state, m.stopped, m.plan = starting, false, plan{}
 }
 

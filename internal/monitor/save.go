@@ -171,7 +171,7 @@ func (m *monitor) succeeded(r result) {
 }
 
 func (m *monitor) failed(r result) {
-	if errors.As(r.err, new(*engine.JobEndedError)) {
+	if errors.As(r.err, new(*engine.JobEndedError)) || isOurFault(r.err) {
 		return // the outcome says so
 	}
 	text := fmt.Sprintf("no checkpoint: %v; the job runs on", r.err)

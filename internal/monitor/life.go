@@ -110,7 +110,7 @@ func (m *monitor) onSignal(s syscall.Signal) {
 	case meansStop:
 		m.stopped = true
 		_ = m.proc.Signal(s)
-		m.cfg.stopSelf()
+		m.stopWithShell()
 	}
 }
 

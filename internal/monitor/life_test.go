@@ -116,6 +116,24 @@ func TestJobsOwnSignalsAreForwarded(t *testing.T) {
 	r.want(0, "")
 }
 
+func TestStopOnATerminalStopsBoth(t *testing.T) {
+	r := newRig(t)
+	stops := 0
+	r.cfg.terminal, r.cfg.stopSelf = func() bool { return true }, func() { stops++ }
+	j := r.start()
+	r.signals <- unix.SIGTSTP
+	r.signals <- unix.SIGCONT
+	j.await(3)
+	if got := j.got(); !slices.Equal(got, []syscall.Signal{unix.SIGTSTP, unix.SIGSTOP, unix.SIGCONT}) {
+		t.Errorf("the job was sent %v", got)
+	}
+	j.exit(0)
+	r.want(0, "")
+	if stops != 1 {
+		t.Errorf("the monitor stopped %d times", stops)
+	}
+}
+
 func TestOnSignalNoneForwardsAll(t *testing.T) {
 	r := newRig(t)
 	r.cfg.OnSignal = []syscall.Signal{}

@@ -65,6 +65,7 @@ func newRig(t *testing.T) *rig {
 			lock: 50 * time.Millisecond, lockStep: 5 * time.Millisecond, signal: 100 * time.Millisecond,
 			action: time.Second, kill: 50 * time.Millisecond, gone: 2 * time.Second, cpuNote: 10 * time.Millisecond,
 		},
+		terminal: func() bool { return false },
 		stopSelf: func() {},
 		library:  func(dir string) (string, error) { return dir + "/libesky.so", nil },
 	}

@@ -42,6 +42,7 @@ type Config struct {
 	Reporter Reporter
 
 	patience patience
+	terminal func() bool // whether a shell may look after us
 	stopSelf func()
 	library  func(dir string) (path string, err error) // installs the preload library
 }
@@ -133,7 +134,7 @@ func newMonitor(cfg Config) *monitor {
 		cfg.patience = defaultPatience
 	}
 	if cfg.stopSelf == nil {
-		cfg.stopSelf = stopSelf
+		cfg.terminal, cfg.stopSelf = hasTerminal, stopSelf
 	}
 	if cfg.library == nil {
 		cfg.library = shim.Install

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -78,16 +79,32 @@ func (m *monitor) killedBy(status int) bool {
 	return status > 128 && slices.Contains(m.leaveOn, syscall.Signal(status-128))
 }
 
-// stopSelf stops the monitor too when a shell looks after it, so that the
-// shell gets its terminal back. Elsewhere nobody would wake us.
-func stopSelf() {
-	tty, err := os.Open("/dev/tty")
-	if err != nil {
+// stopWithShell stops the job and the monitor where a shell looks after them, so
+// that the shell gets its terminal back. Elsewhere nobody would wake us. The job
+// is in a session of its own, where TSTP stops nobody (setpgid(2), orphaned
+// process groups): it only is a warning.
+func (m *monitor) stopWithShell() {
+	if !m.cfg.terminal() {
 		return
 	}
-	tty.Close()
-	_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+	time.Sleep(stopWarning)
+	_ = m.proc.Signal(unix.SIGSTOP)
+	m.cfg.stopSelf()
 }
+
+// stopWarning is the time between TSTP, which a program may catch, and STOP.
+const stopWarning = 50 * time.Millisecond
+
+func hasTerminal() bool {
+	tty, err := os.Open("/dev/tty")
+	if err != nil {
+		return false
+	}
+	tty.Close()
+	return true
+}
+
+func stopSelf() { _ = unix.Kill(unix.Getpid(), unix.SIGSTOP) }
 
 // ParseSignals understands a list such as TERM,SIGUSR1,15; "none" is an empty
 // list.

@@ -132,6 +132,7 @@ static void *other(void *arg)
 // order, with what they carry.
 static void pending(void)
 {
+	const struct timespec soon = { 1, 0 };
 	siginfo_t info = { 0 };
 	pthread_t t;
 	sigset_t all;
@@ -162,12 +163,12 @@ static void pending(void)
 	expect(SIGRTMIN + 2, 0);
 	sigemptyset(&all);
 	sigaddset(&all, SIGTERM);
-	EQ("kill", sigwaitinfo(&all, &info), SIGTERM);
+	EQ("kill", sigtimedwait(&all, &info, &soon), SIGTERM);
 	EQ("its code", info.si_code, SI_USER);
 	EQ("its sender", info.si_pid, getpid());
 	sigemptyset(&all);
 	sigaddset(&all, SIGCHLD);
-	EQ("child", sigwaitinfo(&all, &info), SIGCHLD);
+	EQ("child", sigtimedwait(&all, &info, &soon), SIGCHLD);
 	EQ("its pid", info.si_pid, pid);
 	EQ("its code", info.si_code, CLD_EXITED);
 	reap(pid, 0);

@@ -54,7 +54,7 @@ static int put(const char *suffix, const char *text)
 	char tmp[PATH_MAX];
 	int fd, ok;
 
-	snprintf(tmp, sizeof tmp, "%s%s.%d", status_path, suffix, (int)getpid());
+	snprintf(tmp, sizeof tmp, "%s%s.%d", status_path, suffix, (int)syscall(SYS_gettid));
 	fd = open(tmp, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644);
 	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) || fsync(fd) != 0) {
 		fprintf(stderr, "%s: %s\n", tmp, strerror(errno));

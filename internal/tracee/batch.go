@@ -83,17 +83,36 @@ func (b *Batch) Finish() error {
 				return err
 			}
 		case s.Event() == 0 && s.Signal() == unix.SIGTRAP:
-			return b.readResults()
-		case s.Event() == unix.PTRACE_EVENT_STOP:
-			// A group-stop (somebody sent SIGSTOP meanwhile). The kernel stops
-			// the thread again when it is let go.
-		default:
+			ended, err := byKernel(b.Tid)
+			if err != nil {
+				return err
+			}
+			if ended {
+				return b.readResults()
+			}
+		case !stoppedMeanwhile(s):
 			return fmt.Errorf("thread %d %s in a batch", b.Tid, s)
 		}
-		if err := Cont(b.Tid, 0); err != nil {
+		if err := Cont(b.Tid, passOn(s)); err != nil {
 			return err
 		}
 	}
+}
+
+// stoppedMeanwhile says that somebody sent SIGSTOP: first the signal is
+// reported, then the group-stop. The thread goes on with its batch even so, and
+// the kernel stops it again when it is let go.
+func stoppedMeanwhile(s Stop) bool {
+	return s.Event() == unix.PTRACE_EVENT_STOP || s.Event() == 0 && s.Signal() == unix.SIGSTOP
+}
+
+// passOn is the signal that a thread gets after a stop in the middle of a batch:
+// SIGSTOP, the only one that cannot be blocked and does not kill.
+func passOn(s Stop) unix.Signal {
+	if s.Event() == 0 && s.Signal() == unix.SIGSTOP {
+		return unix.SIGSTOP
+	}
+	return 0
 }
 
 // adopt notes a new task and takes the stop it is born in.
@@ -173,8 +192,8 @@ func SyscallAt(tid int, ip uint64, base Regs, c *Call) error {
 }
 
 func toSyscallStop(tid int) error {
-	for {
-		if err := ptrace(unix.PTRACE_SYSCALL, tid, 0, 0); err != nil {
+	for sig := unix.Signal(0); ; {
+		if err := ptrace(unix.PTRACE_SYSCALL, tid, 0, uintptr(sig)); err != nil {
 			return wrap("step", tid, err)
 		}
 		s, err := Wait(tid)
@@ -186,10 +205,10 @@ func toSyscallStop(tid int) error {
 			return nil
 		case s.Ended():
 			return fmt.Errorf("thread %d %s: %w", tid, s, ErrGone)
-		case s.Event() == unix.PTRACE_EVENT_STOP: // group-stop, see Batch.Finish
-		default:
+		case !stoppedMeanwhile(s):
 			return fmt.Errorf("thread %d %s, not at a system call", tid, s)
 		}
+		sig = passOn(s)
 	}
 }
 
@@ -197,20 +216,26 @@ func toSyscallStop(tid int) error {
 // There the kernel, when it lets the thread go, looks at the registers again and
 // restarts an interrupted system call; at a system-call stop it would not.
 func Settle(tid int) error {
-	if err := Interrupt(tid); err != nil {
-		return err
+	for sig := unix.Signal(0); ; {
+		if err := Interrupt(tid); err != nil { // anew: any stop uses it up
+			return err
+		}
+		if err := Cont(tid, sig); err != nil {
+			return err
+		}
+		s, err := Wait(tid)
+		switch {
+		case err != nil:
+			return err
+		case s.Event() == unix.PTRACE_EVENT_STOP:
+			return nil
+		case s.Ended():
+			return fmt.Errorf("thread %d %s: %w", tid, s, ErrGone)
+		case !stoppedMeanwhile(s):
+			return fmt.Errorf("thread %d %s, not interrupted", tid, s)
+		}
+		sig = passOn(s)
 	}
-	if err := Cont(tid, 0); err != nil {
-		return err
-	}
-	s, err := Wait(tid)
-	if err != nil {
-		return err
-	}
-	if s.Event() != unix.PTRACE_EVENT_STOP {
-		return fmt.Errorf("thread %d %s, not interrupted", tid, s)
-	}
-	return nil
 }
 
 // EnterWait makes the stopped thread begin a system call that waits, and stops

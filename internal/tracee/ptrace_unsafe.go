@@ -3,6 +3,7 @@
 package tracee
 
 import (
+	"encoding/binary"
 	"fmt"
 	"unsafe"
 
@@ -12,6 +13,7 @@ import (
 // Requests that golang.org/x/sys/unix does not wrap; numbers from
 // include/uapi/linux/ptrace.h.
 const (
+	ptraceGetSiginfo    = 0x4202
 	ptracePeekSiginfo   = 0x4209
 	ptraceGetSigmask    = 0x420a
 	ptraceSetSigmask    = 0x420b
@@ -67,6 +69,15 @@ func Sigmask(tid int) (uint64, error) {
 func SetSigmask(tid int, mask uint64) error {
 	return wrap("set the signal mask of", tid,
 		ptrace(ptraceSetSigmask, tid, sigsetSize, uintptr(unsafe.Pointer(&mask))))
+}
+
+// byKernel says that the signal a thread is stopped for comes from the kernel, as
+// that of a breakpoint does, and not from another process (si_code, sigaction(2)).
+func byKernel(tid int) (bool, error) {
+	var info [siginfoSize]byte
+	err := ptrace(ptraceGetSiginfo, tid, 0, uintptr(unsafe.Pointer(&info[0])))
+	const siCode = 8
+	return int32(binary.LittleEndian.Uint32(info[siCode:])) > 0, wrap("read the signal of", tid, err)
 }
 
 // Pending returns the queued siginfo_t structures of the thread, or of the

@@ -73,8 +73,8 @@ func ArmExitKill(tid int) error {
 	return wrap("set the ptrace options of", tid, ptrace(unix.PTRACE_SETOPTIONS, tid, 0, Options))
 }
 
-// Interrupt asks a seized thread to stop. Exactly one for each stop: a second
-// one would stay pending and end the next batch early.
+// Interrupt asks a seized thread to stop. A stop for another reason uses it up;
+// one that comes too late stays pending, which makes one more stop later.
 func Interrupt(tid int) error {
 	return wrap("interrupt", tid, ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0))
 }

@@ -33,6 +33,7 @@ func TestNames(t *testing.T) {
 		j.Checkpoint("--stop")
 		r.WaitFor(harness.ExitAgain)
 		r = j.Start()
+		lives(r, j)
 	}
 	j.Checkpoint()
 	ask(t, j, "a job with names of any bytes")
@@ -43,4 +44,13 @@ func TestNames(t *testing.T) {
 
 func said(r *harness.Run, j *harness.Job, line string) {
 	r.Until("it says "+line, func() bool { return strings.Contains(j.Read("stdout"), line+"\n") })
+}
+
+// lives waits until the program of names.c runs.
+func lives(r *harness.Run, j *harness.Job) {
+	j.Write("ping", "")
+	r.Until("the program answers", func() bool {
+		_, err := os.Stat(j.Path("ping"))
+		return os.IsNotExist(err)
+	})
 }

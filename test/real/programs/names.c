@@ -3,7 +3,7 @@
 /* Names that are no UTF-8: the program works in a directory, writes, maps and
  * unlinks files, holds memory and has a name of its own that are such, and says
  * READY. When a file "go" appears in the directory it started in, it tells what
- * all of them are now. */
+ * all of them are now; until then it removes files "ping" there. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -94,8 +94,10 @@ int main(void)
 		die(gone);
 	puts("READY");
 	fflush(stdout);
-	while (faccessat(start, "go", F_OK, 0) != 0)
+	while (faccessat(start, "go", F_OK, 0) != 0) {
+		unlinkat(start, "ping", 0);
 		usleep(10000);
+	}
 	memcpy(map, "MAP", 3);
 	if (pwrite(written, "WRI", 3, 0) != 3 || prctl(PR_GET_NAME, comm) != 0)
 		die("write");

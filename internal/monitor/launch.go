@@ -30,6 +30,7 @@ func (m *monitor) launch(ctx context.Context) (held bool, status int, err error)
 		m.orphan = nil
 	case m.hasImage():
 		held, status, err = m.resume(ctx)
+		m.holdIfHopeless(ctx, err)
 	case len(m.command) == 0 || m.cfg.Generation != 0:
 		err = m.nothingToResume()
 	default:
@@ -44,6 +45,17 @@ func (m *monitor) launch(ctx context.Context) (held bool, status int, err error)
 		m.note(Event{Level: Warning, Event: "warning", Text: "other commands will not find this job: " + err.Error()})
 	}
 	return false, 0, nil
+}
+
+// holdIfHopeless keeps a job in the queue, with the reason beside it, whose image
+// cannot be resumed as things are. Ending it would lose its place, and the next
+// job would have another id and so not find the image.
+func (m *monitor) holdIfHopeless(ctx context.Context, err error) {
+	if m.job.ID == "" || !isDamage(err) && !errors.As(err, new(*engine.MismatchError)) {
+		return
+	}
+	m.letGo()
+	m.perform(ctx, m.cfg.Adapter.Hold(m.job, err.Error()))
 }
 
 // relock takes the lock that went with a job which we had taken over and which

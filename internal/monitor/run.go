@@ -246,7 +246,19 @@ func (m *monitor) alreadyDone() (bool, int, error) {
 	m.note(Event{Level: Warning, Event: "done", Status: &d.Status, Text: fmt.Sprintf(
 		"%s has finished already, with status %d on %s at %s: it is not run again (--fresh would)",
 		m.key, d.Status, d.Host, d.Time.Format(time.DateTime))})
-	return true, d.Status, nil
+	return true, d.Status, m.comePast()
+}
+
+// comePast records that this attempt of the scheduler's job has met a finished
+// command, so that Pick gives the next run of the same line the next key and
+// not this one's result.
+func (m *monitor) comePast() error {
+	h, err := m.store.Holder()
+	if err != nil || h == nil || m.job.ID == "" {
+		return err
+	}
+	h.Attempt = m.job.Attempt
+	return m.store.SetHolder(*h)
 }
 
 // begins makes this process the incarnation that counts.

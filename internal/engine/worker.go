@@ -3,7 +3,7 @@
 package engine
 
 import (
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"os"
@@ -48,7 +48,8 @@ func WorkerMain(args []string) (handled bool) {
 	return true
 }
 
-// Descriptors of a worker: requests come in, events go out, a JSON object a line.
+// Descriptors of a worker: requests come in, events go out, by gob: the paths
+// in them may be any bytes.
 const (
 	requestFD = 3
 	eventFD   = 4
@@ -56,10 +57,10 @@ const (
 
 // event is what a worker tells the monitor.
 type event struct {
-	Progress *Progress       `json:",omitempty"`
-	Dumped   *dump.Result    `json:",omitempty"`
-	Restored *restore.Result `json:",omitempty"`
-	Failure  *failure        `json:",omitempty"`
+	Progress *Progress
+	Dumped   *dump.Result
+	Restored *restore.Result
+	Failure  *failure
 }
 
 // failure is an error on its way from a worker to the monitor.
@@ -73,8 +74,8 @@ type failure struct {
 
 // channel is a worker's end of the connection.
 type channel struct {
-	requests *json.Decoder
-	events   *json.Encoder
+	requests *gob.Decoder
+	events   *gob.Encoder
 	mu       sync.Mutex // progress comes from several goroutines
 }
 
@@ -95,8 +96,8 @@ func work(job func(*channel) error) {
 	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
 		unix.SIGALRM, unix.SIGXCPU, unix.SIGPIPE, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU)
 	c := &channel{
-		requests: json.NewDecoder(os.NewFile(requestFD, "requests")),
-		events:   json.NewEncoder(os.NewFile(eventFD, "events")),
+		requests: gob.NewDecoder(os.NewFile(requestFD, "requests")),
+		events:   gob.NewEncoder(os.NewFile(eventFD, "events")),
 	}
 	if err := job(c); err != nil {
 		c.send(event{Failure: failureOf(err)})
@@ -110,6 +111,7 @@ func failureOf(err error) *failure {
 	f := &failure{Kind: "internal", Text: err.Error()}
 	var refused *dump.RefusedError
 	var busy *freeze.BusyError
+	var leader *freeze.LeaderError
 	var damaged *image.DamagedError
 	var changed *restore.ChangedError
 	switch {
@@ -117,6 +119,8 @@ func failureOf(err error) *failure {
 		f.Kind, f.Reasons = "refused", refused.Reasons
 	case errors.As(err, &busy):
 		f.Kind, f.Reasons = "refused", []string{busy.Error()}
+	case errors.As(err, &leader):
+		f.Kind, f.Reasons = "refused", []string{leader.Error()}
 	case errors.Is(err, freeze.ErrEnded):
 		f.Kind = "ended"
 	case errors.As(err, &damaged):
@@ -158,9 +162,9 @@ func (f *failure) unpack(dir string) error {
 // worker is a running worker, seen by the monitor.
 type worker struct {
 	cmd      *exec.Cmd
-	requests *json.Encoder
+	requests *gob.Encoder
 	control  *os.File
-	events   *json.Decoder
+	events   *gob.Decoder
 }
 
 // startWorker starts one. It has a session of its own, so that no signal to the
@@ -188,7 +192,7 @@ func startWorker(verb string, request any) (*worker, error) {
 		outR.Close()
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
-	w := &worker{cmd: cmd, requests: json.NewEncoder(inW), control: inW, events: json.NewDecoder(outR)}
+	w := &worker{cmd: cmd, requests: gob.NewEncoder(inW), control: inW, events: gob.NewDecoder(outR)}
 	if err := w.requests.Encode(request); err != nil {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}

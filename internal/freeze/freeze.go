@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -33,8 +32,9 @@ type Job struct {
 	Processes []*Process
 	At        time.Time // when the first thread was asked to stop
 
-	threads map[int]*Thread // by host tid
-	sleep   sleepTimes
+	threads  map[int]*Thread // by host tid
+	sleep    sleepTimes
+	deadline time.Time
 }
 
 // Process is one process of the job.
@@ -60,6 +60,7 @@ type Thread struct {
 	Wait    *Wait // the timed wait it was in, if any
 
 	seen    bool        // has reported its stop
+	read    bool        // its registers and mask are known
 	group   unix.Signal // reported a group-stop
 	gone    bool
 	foreign int // host pid of the process it belongs to
@@ -84,33 +85,57 @@ func (e *BusyError) Error() string {
 // ErrEnded says that there is nothing left to freeze.
 var ErrEnded = errors.New("the job has no processes any more")
 
+// LeaderError says that the main thread of a process has ended while others run
+// on: without it /proc shows nothing of the process's memory and files.
+type LeaderError struct {
+	Pid  int // in the job's namespace
+	Comm string
+}
+
+func (e *LeaderError) Error() string {
+	return fmt.Sprintf("pid %d (%s): its main thread has ended (pthread_exit) and others run on, which cannot be carried yet", e.Pid, e.Comm)
+}
+
+// errMoving says that something changed while it was looked at.
+var errMoving = errors.New("the job's processes change too quickly to be frozen")
+
 // Freeze stops the job whose init is the given host pid.
 func Freeze(ctx context.Context, initPid int, o Options) (*Job, error) {
 	deadline := time.Now().Add(o.Limit)
+	known := o.Known
 	for {
-		j := &Job{Init: initPid, threads: map[int]*Thread{}}
+		j := &Job{Init: initPid, threads: map[int]*Thread{}, deadline: deadline}
 		j.sleep = lookAtSleepers(initPid)
 		j.At = time.Now()
 		err := j.stopAll(ctx)
 		if err == nil {
-			if err = j.describe(o.Known); err == nil {
+			if err = j.describe(known); err == nil {
 				return j, nil
 			}
 		}
-		if releaseErr := j.release(deadline); releaseErr != nil {
+		asleep, releaseErr := j.release(known)
+		if releaseErr != nil {
 			return nil, releaseErr
 		}
-		var busy *BusyError
-		if !errors.As(err, &busy) || time.Now().After(deadline) {
+		if !passing(err) || time.Now().After(deadline) {
 			return nil, err
 		}
+		known = asleep
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
-// stopTime is how long a thread may take to stop before all others are let go
-// once: one in vfork(2) stops only when its child, which may be frozen already,
-// goes on to execve(2).
+// passing says that another attempt may succeed: a thread waits in the kernel,
+// or one that was stopped already has been ended, by a signal or by another that
+// executes a new program.
+func passing(err error) bool {
+	var busy *BusyError
+	return errors.As(err, &busy) || errors.Is(err, tracee.ErrGone) || procfs.Gone(err) || errors.Is(err, errMoving)
+}
+
+// stopTime is how long a thread that waits in the kernel may take to stop before
+// all others are let go once: one in vfork(2) stops only when its child, which
+// may be frozen already, goes on to execve(2).
 const stopTime = 50 * time.Millisecond
 
 func (j *Job) stopAll(ctx context.Context) error {
@@ -126,7 +151,7 @@ func (j *Job) stopAll(ctx context.Context) error {
 			break
 		}
 		for _, t := range fresh {
-			if err := j.awaitStop(t, time.Now().Add(stopTime)); err != nil {
+			if err := j.awaitStop(t, stopTime); err != nil {
 				return err
 			}
 		}
@@ -167,8 +192,17 @@ func (j *Job) seizeNew() ([]*Thread, error) {
 
 // seize returns nil for a thread that cannot be seized because it is dead.
 func (j *Job) seize(pid, tid int) (*Thread, error) {
-	if err := tracee.Seize(tid); err != nil {
-		return nil, ignoreDead(pid, tid, err)
+	for tries := 3; ; tries-- {
+		err := tracee.Seize(tid)
+		if err == nil || isOurs(pid, tid) {
+			break
+		}
+		err = ignoreDead(pid, tid, err)
+		// A thread that executes a program takes over the tid of the main thread:
+		// the next look finds it there and not the dead one.
+		if err == nil || tries == 0 {
+			return nil, err
+		}
 	}
 	t := &Thread{HostTid: tid, foreign: pid}
 	j.threads[tid] = t
@@ -176,6 +210,13 @@ func (j *Job) seize(pid, tid int) (*Thread, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// isOurs says that we trace the thread already: it was made by one that had been
+// seized and not stopped yet, and whose report of that has not been read.
+func isOurs(pid, tid int) bool {
+	status, err := procfs.ReadStatus(pid, tid)
+	return err == nil && status.TracerPid == unix.Gettid()
 }
 
 func ignoreDead(pid, tid int, err error) error {
@@ -194,28 +235,49 @@ func ignoreDead(pid, tid int, err error) error {
 
 // awaitStop waits for the stop that Interrupt asked for. Before it the thread
 // may report a signal on its way, which it gets, or a child just made, which is
-// a tracee from its birth.
-func (j *Job) awaitStop(t *Thread, deadline time.Time) error {
+// a tracee from its birth. On a host with too few processors a thread can be
+// long in coming; only one that waits in the kernel has no more than patience.
+func (j *Job) awaitStop(t *Thread, patience time.Duration) error {
 	for !t.seen && !t.gone {
-		s, ok, err := tracee.TryWait(t.HostTid, deadline)
+		until := time.Now().Add(patience)
+		if until.After(j.deadline) {
+			until = j.deadline
+		}
+		s, ok, err := tracee.TryWait(t.HostTid, until)
 		switch {
 		case errors.Is(err, tracee.ErrGone):
-			t.gone = true
-			return nil
+			t.gone, err = true, nil
 		case err != nil:
-			return err
-		case !ok:
-			st, _ := procfs.ReadStat(t.foreign, 0)
-			return &BusyError{Pid: t.foreign, Comm: st.Comm}
+		case ok:
+			err = j.take(t, s)
+		default:
+			err = j.late(t)
 		}
-		if err := j.take(t, s); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// take deals with one report of a thread that was asked to stop.
+// late judges a thread that has not stopped in time.
+func (j *Job) late(t *Thread) error {
+	st, err := procfs.ReadStat(t.foreign, t.HostTid)
+	switch {
+	case procfs.Gone(err):
+		t.gone = true
+		return nil
+	case err == nil && (st.State == 'Z' || st.State == 'X'):
+		t.gone = true // a main thread that ended; it is reported with the last of the others
+		return nil
+	case err == nil && st.State != 'D' && time.Now().Before(j.deadline):
+		return nil
+	}
+	return &BusyError{Pid: t.foreign, Comm: st.Comm}
+}
+
+// take deals with one report of a thread that was asked to stop. Any other stop
+// uses up the interrupt (ptrace(2)), so it is asked again.
 func (j *Job) take(t *Thread, s tracee.Stop) error {
 	switch s.Event() {
 	case unix.PTRACE_EVENT_STOP:
@@ -223,52 +285,41 @@ func (j *Job) take(t *Thread, s tracee.Stop) error {
 		if s.Signal() != unix.SIGTRAP {
 			t.group = s.Signal()
 		}
-		return tracee.ArmExitKill(t.HostTid)
+		return whileThere(tracee.ArmExitKill(t.HostTid))
 	case unix.PTRACE_EVENT_CLONE, unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK:
 		child, err := tracee.NewChild(t.HostTid)
 		if err != nil {
-			return err
+			return whileThere(err)
 		}
 		if j.threads[child] == nil {
-			c := &Thread{HostTid: child, foreign: child}
-			j.threads[child] = c
-			if err := j.awaitStop(c, time.Now().Add(stopTime)); err != nil {
+			j.threads[child] = &Thread{HostTid: child, foreign: child}
+			if err := j.awaitStop(j.threads[child], stopTime); err != nil {
 				return err
 			}
 		}
-		return tracee.Cont(t.HostTid, 0)
+		return onTo(t, 0)
 	}
 	if s.Ended() {
 		t.gone = true
 		return nil
 	}
-	return tracee.Cont(t.HostTid, s.Signal())
+	return onTo(t, s.Signal())
 }
 
-// release lets all threads go, untouched. A thread that has not stopped yet
-// cannot be detached, and must not be left behind by a tracer that ends.
-func (j *Job) release(deadline time.Time) error {
-	var late []*Thread
-	for _, t := range j.threads {
-		if !t.seen && !t.gone {
-			late = append(late, t)
-			continue
-		}
-		t.letGo()
+// onTo lets a thread go on to its stop.
+func onTo(t *Thread, sig unix.Signal) error {
+	if err := tracee.Interrupt(t.HostTid); err != nil {
+		return whileThere(err)
 	}
-	for _, t := range late {
-		if err := j.awaitStop(t, deadline); err != nil {
-			return err
-		}
-		t.letGo()
-	}
-	return nil
+	return whileThere(tracee.Cont(t.HostTid, sig))
 }
 
-func (t *Thread) letGo() {
-	if !t.gone {
-		_ = tracee.Detach(t.HostTid, 0)
+// whileThere forgives a thread that was killed in its stop; the next wait tells.
+func whileThere(err error) error {
+	if errors.Is(err, tracee.ErrGone) {
+		return nil
 	}
+	return err
 }
 
 // describe reads what the frozen threads and processes are.
@@ -280,7 +331,7 @@ func (j *Job) describe(known []Sleeper) error {
 	slices.Sort(pids)
 	for _, pid := range pids {
 		p, err := j.process(pid)
-		if errors.Is(err, fs.ErrNotExist) {
+		if procfs.Gone(err) {
 			continue // a zombie of the init, which reaps while all others stand still
 		}
 		if err != nil {
@@ -307,18 +358,17 @@ func (j *Job) process(pid int) (*Process, error) {
 		return nil, fmt.Errorf("pid %d is in no pid namespace of its own", pid)
 	}
 	p.Pid = p.Status.NSpid[len(p.Status.NSpid)-1]
-	p.Zombie = p.Stat.State == 'Z' || p.Stat.State == 'X'
-	if p.Zombie {
-		return p, nil
-	}
 	tids, err := procfs.Tasks(pid)
 	if err != nil {
 		return nil, err
 	}
+	if p.Stat.State == 'Z' || p.Stat.State == 'X' {
+		return p, p.ended(j, tids)
+	}
 	for _, tid := range tids {
 		t := j.threads[tid]
 		if t == nil || !t.seen || t.gone {
-			return nil, fmt.Errorf("pid %d: thread %d cannot be traced: its main thread has ended", p.Pid, tid)
+			return nil, fmt.Errorf("thread %d: %w", tid, errMoving)
 		}
 		if tid == pid {
 			p.Threads = slices.Insert(p.Threads, 0, t)
@@ -330,6 +380,22 @@ func (j *Job) process(pid int) (*Process, error) {
 		}
 	}
 	return p, nil
+}
+
+// ended makes a zombie of a process whose main thread is dead, unless another
+// thread of it lives.
+func (p *Process) ended(j *Job, tids []int) error {
+	for _, tid := range tids {
+		switch t := j.threads[tid]; {
+		case tid == p.HostPid:
+		case t != nil && t.seen && !t.gone:
+			return &LeaderError{p.Pid, p.Stat.Comm}
+		default:
+			return fmt.Errorf("thread %d: %w", tid, errMoving)
+		}
+	}
+	p.Zombie = true
+	return nil
 }
 
 // Descendants lists the host pids below a process, zombies included.
@@ -348,29 +414,6 @@ func Descendants(pid int) ([]int, error) {
 		all = append(all, children...)
 	}
 	return all, nil
-}
-
-// Thaw gives every thread its registers and mask back and lets it go.
-func (j *Job) Thaw() error {
-	var first error
-	for _, p := range j.Processes {
-		for _, t := range p.Threads {
-			if err := t.thaw(); err != nil && !errors.Is(err, tracee.ErrGone) && first == nil {
-				first = err
-			}
-		}
-	}
-	return first
-}
-
-func (t *Thread) thaw() error {
-	if err := tracee.SetRegs(t.HostTid, t.Regs); err != nil {
-		return err
-	}
-	if err := tracee.SetSigmask(t.HostTid, t.Sigmask); err != nil {
-		return err
-	}
-	return tracee.Detach(t.HostTid, 0)
 }
 
 // Live are the processes that are not zombies.

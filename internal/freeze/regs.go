@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
 )
@@ -16,7 +18,7 @@ import (
 func (j *Job) readThreads(known []Sleeper) error {
 	for _, p := range j.Processes {
 		for _, t := range p.Threads {
-			if err := j.readThread(p, t, known); err != nil {
+			if err := j.readThread(t, known); err != nil {
 				return fmt.Errorf("pid %d: %w", p.Pid, err)
 			}
 		}
@@ -26,8 +28,19 @@ func (j *Job) readThreads(known []Sleeper) error {
 
 const allButTrap = ^uint64(1 << (5 - 1))
 
-func (j *Job) readThread(p *Process, t *Thread, known []Sleeper) error {
-	status, err := procfs.ReadStatus(p.HostPid, t.HostTid)
+func (j *Job) readThread(t *Thread, known []Sleeper) error {
+	if err := j.readState(t, known); err != nil {
+		return err
+	}
+	if err := t.leaveRseq(); err != nil {
+		return err
+	}
+	return tracee.SetSigmask(t.HostTid, allButTrap)
+}
+
+// readState reads what thaw gives back.
+func (j *Job) readState(t *Thread, known []Sleeper) error {
+	status, err := procfs.ReadStatus(t.foreign, t.HostTid)
 	if err != nil {
 		return err
 	}
@@ -38,12 +51,19 @@ func (j *Job) readThread(p *Process, t *Thread, known []Sleeper) error {
 	if t.Sigmask, err = tracee.Sigmask(t.HostTid); err != nil {
 		return err
 	}
-	deliverable := (status.SigPnd|status.ShdPnd)&^t.Sigmask != 0
-	j.interrupted(t, deliverable, known)
-	if err := t.leaveRseq(); err != nil {
-		return err
-	}
-	return tracee.SetSigmask(t.HostTid, allButTrap)
+	t.read = true
+	j.interrupted(t, deliverable(&status, t.Sigmask), known)
+	return nil
+}
+
+// byDefaultIgnored are the signals that do nothing without a handler (signal(7)).
+const byDefaultIgnored = uint64(1<<(unix.SIGCHLD-1) | 1<<(unix.SIGCONT-1) | 1<<(unix.SIGURG-1) | 1<<(unix.SIGWINCH-1))
+
+// deliverable says that a signal waits that the thread is to get and notice. The
+// kernel queues for a tracee also those that it ignores.
+func deliverable(s *procfs.Status, mask uint64) bool {
+	ignored := s.SigIgn | byDefaultIgnored&^s.SigCgt
+	return (s.SigPnd|s.ShdPnd)&^mask&^ignored != 0
 }
 
 // leaveRseq moves a thread that is inside a restartable sequence to its abort

@@ -271,20 +271,25 @@ func readTimespec(tid int, at uint64) (time.Duration, bool) {
 
 // Sleepers are the waits that go on after a thaw.
 func (j *Job) Sleepers() []Sleeper {
-	now := Monotonic()
 	var all []Sleeper
 	for _, p := range j.Processes {
 		for _, t := range p.Threads {
-			if t.Wait != nil && t.Wait.Block {
-				s := Sleeper{Tid: t.Tid, Syscall: t.Wait.Syscall, Deadline: forever, IP: t.Regs.IP(), SP: t.Regs.Rsp}
-				if t.Wait.Remaining < forever-now {
-					s.Deadline = now + t.Wait.Remaining
-				}
-				all = append(all, s)
-			}
+			all = t.appendSleeper(all)
 		}
 	}
 	return all
+}
+
+func (t *Thread) appendSleeper(all []Sleeper) []Sleeper {
+	if t.Wait == nil || !t.Wait.Block {
+		return all
+	}
+	now := Monotonic()
+	s := Sleeper{Tid: t.Tid, Syscall: t.Wait.Syscall, Deadline: forever, IP: t.Regs.IP(), SP: t.Regs.Rsp}
+	if t.Wait.Remaining < forever-now {
+		s.Deadline = now + t.Wait.Remaining
+	}
+	return append(all, s)
 }
 
 // Monotonic is the host's CLOCK_MONOTONIC.

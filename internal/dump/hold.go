@@ -175,6 +175,7 @@ func (d *Dump) freezeOutsideHolds(ctx context.Context) error {
 		if err := job.Thaw(); err != nil {
 			return err
 		}
+		d.o.Known = job.Sleepers()
 		if time.Now().After(deadline) {
 			return &RefusedError{[]string{fmt.Sprintf(
 				"pid %d stays in a critical section (esky_hold without esky_release)", held.pid)}}

@@ -185,14 +185,9 @@ func (q *process) askThreads(wave []*freeze.Thread) ([]*imagepb.Thread, error) {
 			tracee.Sys("prctl", unix.SYS_PRCTL, prGetTidAddress, data+32),
 			tracee.Sys("prctl", unix.SYS_PRCTL, unix.PR_GET_PDEATHSIG, data+40),
 			tracee.Sys("prctl", unix.SYS_PRCTL, unix.PR_GET_TIMERSLACK))
-		if err := batches[i].Start(q.stub.Code); err != nil {
-			return nil, err
-		}
 	}
-	for _, b := range batches {
-		if err := b.Finish(); err != nil {
-			return nil, err
-		}
+	if err := runAll(batches, q.stub.Code); err != nil {
+		return nil, err
 	}
 	var all []*imagepb.Thread
 	for i, t := range wave {
@@ -210,6 +205,25 @@ func (q *process) askThreads(wave []*freeze.Thread) ([]*imagepb.Thread, error) {
 		all = append(all, pb)
 	}
 	return all, nil
+}
+
+// runAll runs batches at the same time, each in its thread. It leaves none in
+// the middle of its batch, whatever happens to another.
+func runAll(batches []*tracee.Batch, code uint64) error {
+	var first error
+	started := 0
+	for _, b := range batches {
+		if first = b.Start(code); first != nil {
+			break
+		}
+		started++
+	}
+	for _, b := range batches[:started] {
+		if err := b.Finish(); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 // describeThread reads what ptrace and /proc tell of a thread.

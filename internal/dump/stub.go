@@ -52,15 +52,35 @@ func (p *process) openStub() error {
 	return p.inject()
 }
 
-// findShim looks for this very version of the library.
+// findShim looks for this very version of the library, all of it: a program that
+// is just starting may have mapped only a part.
 func findShim(maps []procfs.Mapping) (base uint64, ok bool) {
 	name := shim.Name()
+	layout, err := shim.Layout()
+	if err != nil || name == "" {
+		return 0, false
+	}
 	for i := range maps {
-		if m := &maps[i]; m.Offset == 0 && !m.Deleted && filepath.Base(m.Path) == name {
-			return m.Start, name != ""
+		m := &maps[i]
+		if m.Offset != 0 || m.Deleted || filepath.Base(m.Path) != name {
+			continue
 		}
+		return m.Start, covers(maps, m.Start+layout.Stub, m.Start+layout.StubEnd, unix.PROT_EXEC) &&
+			covers(maps, m.Start+layout.StubArea, m.Start+layout.StubArea+layout.StubAreaSize, unix.PROT_WRITE) &&
+			covers(maps, m.Start+layout.State, m.Start+layout.State+shim.StateSize, unix.PROT_WRITE)
 	}
 	return 0, false
+}
+
+// covers says that all of [start, end) is mapped with that protection.
+func covers(maps []procfs.Mapping, start, end uint64, prot int) bool {
+	for i := range maps {
+		m := &maps[i]
+		if m.Start <= start && start < m.End && int(m.Prot())&prot == prot {
+			start = m.End
+		}
+	}
+	return start >= end
 }
 
 func (p *process) inject() error {

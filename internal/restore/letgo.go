@@ -4,6 +4,7 @@ package restore
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -30,7 +31,8 @@ func (r *restorer) letGo() error {
 	}
 	for _, p := range r.live() {
 		for _, t := range p.threads {
-			if err := tracee.Detach(t.host, 0); err != nil {
+			// What runs already may have ended what does not yet.
+			if err := tracee.Detach(t.host, 0); err != nil && !errors.Is(err, tracee.ErrGone) {
 				return fmt.Errorf("pid %d: %w", p.pb.Pid, err)
 			}
 		}

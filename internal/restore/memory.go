@@ -244,10 +244,8 @@ func (p *proc) advise(s *script) error {
 		if hasFlag(v, "lo") {
 			s.add("mlock", unix.SYS_MLOCK, v.Start, v.End-v.Start)
 		}
-		if s.full() {
-			if err := s.do(); err != nil {
-				return err
-			}
+		if err := s.doIfFull(); err != nil {
+			return err
 		}
 	}
 	return nil

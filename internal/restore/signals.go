@@ -34,10 +34,8 @@ func (p *proc) setSignals(stopped []*proc) error {
 	for _, info := range p.pb.Pending {
 		at := s.bytes(info.Raw)
 		s.add("queue a signal", unix.SYS_RT_SIGQUEUEINFO, uint64(p.pb.Pid), signalOf(info), at)
-		if s.full() {
-			if err := s.do(); err != nil {
-				return err
-			}
+		if err := s.doIfFull(); err != nil {
+			return err
 		}
 	}
 	if err := s.do(); err != nil {

@@ -71,10 +71,8 @@ func (r *restorer) setDescriptors(p *proc) error {
 			flags = unix.O_CLOEXEC
 		}
 		s.add("dup3", unix.SYS_DUP3, r.stageFile(fd.OpenFile), uint64(fd.Number), flags)
-		if s.full() {
-			if err := s.do(); err != nil {
-				return err
-			}
+		if err := s.doIfFull(); err != nil {
+			return err
 		}
 	}
 	for fd := int32(0); fd < first; fd++ {
@@ -101,16 +99,17 @@ func (r *restorer) setFileState(p *proc) error {
 				event := binary.LittleEndian.AppendUint32(nil, item.Events) // struct epoll_event is packed
 				event = binary.LittleEndian.AppendUint64(event, item.Data)
 				s.add("epoll_ctl", unix.SYS_EPOLL_CTL, uint64(fd.Number), unix.EPOLL_CTL_ADD, uint64(item.Fd), s.bytes(event))
-				if s.full() {
-					if err := s.do(); err != nil {
-						return err
-					}
+				if err := s.doIfFull(); err != nil {
+					return err
 				}
 			}
 		}
 		for _, l := range f.Locks {
 			if l.Pid == p.pb.Pid {
 				lock(s, fd.Number, l)
+			}
+			if err := s.doIfFull(); err != nil {
+				return err
 			}
 		}
 	}
@@ -322,6 +321,14 @@ func (p *proc) dieOf(sig unix.Signal) error {
 	none := unix.Rlimit{}
 	if err := unix.Prlimit(p.host, unix.RLIMIT_CORE, &none, nil); err != nil {
 		return err
+	}
+	// The job may have been started with the signal ignored (nohup).
+	if sig != unix.SIGKILL {
+		s := p.script()
+		s.add("sigaction", unix.SYS_RT_SIGACTION, uint64(sig), s.words(0, 0, 0, 0), 0, sigsetSize)
+		if err := s.do(); err != nil {
+			return err
+		}
 	}
 	if err := tracee.SetSigmask(p.host, 0); err != nil {
 		return err

@@ -35,7 +35,10 @@ type script struct {
 func (t *task) script() *script { return &script{t: t} }
 
 // dataShare of the room is for data, the rest for records.
-const dataShare = 4
+const (
+	dataShare = 4
+	recordLen = 64
+)
 
 func (s *script) dataAt() uint64 {
 	return s.t.stub + pageSize + s.t.slot + s.t.room - s.t.room/dataShare
@@ -73,13 +76,16 @@ func (s *script) add(name string, nr uintptr, args ...uint64) *tracee.Call {
 
 // full says that there is little room left: run, and go on with a new one.
 func (s *script) full() bool {
-	return uint64(len(s.calls)+8)*64 > s.t.room-s.t.room/dataShare || uint64(len(s.data))+8192 > s.t.room/dataShare
+	return uint64(len(s.calls)+8)*recordLen > s.t.room-s.t.room/dataShare || uint64(len(s.data))+8192 > s.t.room/dataShare
 }
 
 // run runs the script; the first error among its calls ends it.
 func (s *script) run() ([]int, error) {
 	if s.err != nil || len(s.calls) == 0 {
 		return nil, s.err
+	}
+	if n := uint64(len(s.calls)); n*recordLen > s.t.room-s.t.room/dataShare {
+		return nil, fmt.Errorf("%d system calls do not fit into one batch", n)
 	}
 	if err := tracee.WriteMemory(s.t.pid, s.dataAt(), s.data); err != nil {
 		return nil, err
@@ -91,6 +97,14 @@ func (s *script) run() ([]int, error) {
 	err := b.Run(s.t.stub)
 	s.calls, s.data = nil, nil
 	return b.Born, err
+}
+
+// doIfFull runs what there is before more is added.
+func (s *script) doIfFull() error {
+	if !s.full() {
+		return nil
+	}
+	return s.do()
 }
 
 // do runs the script for its effects.

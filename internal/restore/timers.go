@@ -33,6 +33,9 @@ func (r *restorer) setTimers(p *proc) error {
 		f := r.meta.OpenFiles[fd.OpenFile]
 		if f.Kind == imagepb.OpenFile_TIMERFD && r.once(fd.OpenFile) {
 			r.setTimerfd(s, fd.Number, f.Timerfd)
+			if err := s.doIfFull(); err != nil {
+				return err
+			}
 		}
 	}
 	if err := s.do(); err != nil {

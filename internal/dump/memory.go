@@ -58,6 +58,9 @@ func (d *Dump) collectVmas(q *process, pb *imagepb.Process) error {
 // copyNotForked copies, in the pause, what the snapshot will not have.
 func (d *Dump) copyNotForked(q *process) error {
 	for _, m := range d.notForked[q.HostPid] {
+		if i := indexOf(q.maps, m.Start); i < 0 || q.maps[i].End != m.End {
+			return changedMeanwhile(q.Pid, m.Start)
+		}
 		s := pages.Source{Pid: int32(q.Pid)}
 		pagemap, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", q.HostPid))
 		if err != nil {
@@ -84,6 +87,12 @@ func (d *Dump) copyNotForked(q *process) error {
 		d.shared = append(d.shared, s)
 	}
 	return nil
+}
+
+// changedMeanwhile is the error of a mapping that fork(2) leaves out and that was
+// not yet so, or was another, when the job was looked at before the freeze.
+func changedMeanwhile(pid int, at uint64) error {
+	return fmt.Errorf("pid %d: its memory at %#x, which fork leaves out (madvise), changed in the moment of the checkpoint", pid, at)
 }
 
 func (d *Dump) kindOf(q *process, m *procfs.Mapping, v *imagepb.Vma) error {
@@ -197,34 +206,60 @@ func (d *Dump) saveFile(o *object) error {
 	return w.Close()
 }
 
-// saveViews makes a source of the object's memory as the processes map it: in
-// place when the job stays frozen, else copied now.
+// saveViews makes sources of the object's memory as the processes map it, each
+// part once.
 func (d *Dump) saveViews(o *object) error {
-	covered := map[uint64]bool{}
+	var covered []pages.Range
 	for _, v := range o.views {
-		if covered[v.offset] {
-			continue
-		}
-		covered[v.offset] = true
-		s := pages.Source{Object: o.index, Ranges: []pages.Range{{Start: v.offset, End: v.offset + v.length}}}
-		read := func(b []byte, at uint64) error { return v.q.mem.ReadAt(b, v.start+at-v.offset) }
-		if d.o.Stop {
-			s.ReadAt = read
-		} else {
-			copied, err := anonymous(v.length)
-			if err != nil {
+		all := pages.Range{Start: v.offset, End: v.offset + v.length}
+		for _, part := range without(all, covered) {
+			covered = append(covered, part)
+			if err := d.saveView(o, v, part); err != nil {
 				return err
 			}
-			if err := read(copied, v.offset); err != nil {
-				return err
-			}
-			s.ReadAt = func(b []byte, at uint64) error {
-				copy(b, copied[at-v.offset:])
-				return nil
-			}
 		}
-		d.shared = append(d.shared, s)
 	}
+	return nil
+}
+
+// without returns what is left of a range that some others have parts of.
+func without(r pages.Range, others []pages.Range) []pages.Range {
+	rest := []pages.Range{r}
+	for _, o := range others {
+		var next []pages.Range
+		for _, r := range rest {
+			if before := min(r.End, o.Start); r.Start < before {
+				next = append(next, pages.Range{Start: r.Start, End: before})
+			}
+			if after := max(r.Start, o.End); after < r.End {
+				next = append(next, pages.Range{Start: after, End: r.End})
+			}
+		}
+		rest = next
+	}
+	return rest
+}
+
+// saveView saves a part of an object through one mapping of it: in place when
+// the job stays frozen, else copied now.
+func (d *Dump) saveView(o *object, v view, part pages.Range) error {
+	s := pages.Source{Object: o.index, Ranges: []pages.Range{part}}
+	read := func(b []byte, at uint64) error { return v.q.mem.ReadAt(b, v.start+at-v.offset) }
+	s.ReadAt = read
+	if !d.o.Stop {
+		copied, err := anonymous(part.Len())
+		if err != nil {
+			return err
+		}
+		if err := read(copied, part.Start); err != nil {
+			return err
+		}
+		s.ReadAt = func(b []byte, at uint64) error {
+			copy(b, copied[at-part.Start:])
+			return nil
+		}
+	}
+	d.shared = append(d.shared, s)
 	return nil
 }
 
@@ -244,10 +279,10 @@ func (d *Dump) memory() ([]pages.Source, error) {
 		}
 		pb := d.processOf(q)
 		special := d.notForked[q.HostPid]
-		if from == q.HostPid {
+		if q.snapshot == 0 {
 			special = nil
 		}
-		if err := addFlags(pb, from, special); err != nil {
+		if err := addFlags(pb, from, special, q.snapshot != 0); err != nil {
 			return nil, err
 		}
 		s, err := privateMemory(q, pb, from, special)
@@ -270,7 +305,7 @@ func (d *Dump) processOf(q *process) *imagepb.Process {
 
 // addFlags copies VmFlags to the mappings. smaps walks all page tables, so it
 // is read here and not in the pause.
-func addFlags(pb *imagepb.Process, from int, special []procfs.Mapping) error {
+func addFlags(pb *imagepb.Process, from int, special []procfs.Mapping, snapshot bool) error {
 	smaps, err := procfs.ReadSmaps(from)
 	if err != nil {
 		return err
@@ -287,7 +322,11 @@ func addFlags(pb *imagepb.Process, from int, special []procfs.Mapping) error {
 			}
 			return 0
 		})
-		if i < len(smaps) && smaps[i].Start <= v.Start {
+		missing := i >= len(smaps) || smaps[i].Start > v.Start
+		if snapshot && (missing || smaps[i].Has("wf") && indexOf(special, v.Start) < 0) {
+			return changedMeanwhile(int(pb.Pid), v.Start)
+		}
+		if !missing {
 			if why := refuseMap(&smaps[i]); why != "" {
 				return &RefusedError{[]string{fmt.Sprintf("pid %d maps %s at %#x: %s", pb.Pid, v.Path, v.Start, why)}}
 			}

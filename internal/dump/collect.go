@@ -12,7 +12,6 @@ import (
 
 	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
-	"github.com/esky-hpc/esky/internal/pages"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
 )
@@ -33,7 +32,7 @@ func (d *Dump) collect() error {
 		if q.maps, err = procfs.ReadMaps(p.HostPid); err != nil {
 			return err
 		}
-		if q.mem, err = pages.OpenMemory(p.HostPid); err != nil {
+		if err = q.openMemory(); err != nil {
 			return err
 		}
 		refused = append(refused, refuseProcess(d.o.Init, &p.Stat, &p.Status)...)

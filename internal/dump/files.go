@@ -203,6 +203,9 @@ func (d *Dump) describeFile(f *file) error {
 	case unix.S_IFREG:
 		return d.describeRegular(f)
 	case unix.S_IFDIR:
+		if !f.named() {
+			t.refused = append(t.refused, fmt.Sprintf("%s: a directory that was removed cannot be carried yet", f))
+		}
 		f.pb.Kind, f.pb.Path = imagepb.OpenFile_DIRECTORY, f.link
 	case unix.S_IFCHR:
 		f.pb.Kind, f.pb.Path = imagepb.OpenFile_CHARDEV, f.link
@@ -285,20 +288,37 @@ func (t *fileTable) at(pid, fd int) *file {
 // describeRegular deals with regular files: those that have a name by which
 // they can be opened again, and those that have not and are saved.
 func (d *Dump) describeRegular(f *file) error {
+	if f.onKernelFS() {
+		f.pb.Kind, f.pb.Path = imagepb.OpenFile_PROC, f.link
+		return nil
+	}
 	if f.named() {
 		f.pb.Kind = imagepb.OpenFile_REGULAR
-		if rest, ok := strings.CutPrefix(f.link, "/proc/"); ok && rest[0] >= '0' && rest[0] <= '9' {
-			d.files.refused = append(d.files.refused, fmt.Sprintf("%s: a file of a process below /proc is not carried yet", f))
-		}
-		if strings.HasPrefix(f.link, "/proc/") || strings.HasPrefix(f.link, "/sys/") {
-			f.pb.Kind = imagepb.OpenFile_PROC
-		}
 		d.describeRegularState(f)
 		return nil
 	}
 	object, err := d.fileObject(f)
 	f.pb.Kind, f.pb.Object = imagepb.OpenFile_OBJECT_FILE, object
 	return err
+}
+
+// onKernelFS says that the file is one of /proc or /sys, which are the same
+// everywhere and opened anew. The job's /proc is not ours, so its files cannot
+// be found by their paths here.
+func (f *file) onKernelFS() bool {
+	switch f.fsType() {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC:
+		return true
+	}
+	return false
+}
+
+func (f *file) fsType() int64 {
+	var fs unix.Statfs_t
+	if unix.Statfs(f.path(), &fs) != nil {
+		return 0
+	}
+	return fs.Type
 }
 
 // named says that the path of a file leads to that file still.
@@ -352,8 +372,13 @@ func preflightFiles(initPid, hostPid, pid int, comm string) []string {
 
 // refuseFile names the reason why a file cannot be carried.
 func refuseFile(f *file) string {
+	if f.info.Flags&unix.O_ASYNC != 0 {
+		return "signal-driven input and output (O_ASYNC) is not carried yet"
+	}
 	switch f.st.Mode & unix.S_IFMT {
-	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFIFO, unix.S_IFSOCK:
+	case unix.S_IFREG:
+		return f.refuseRegular()
+	case unix.S_IFDIR, unix.S_IFIFO, unix.S_IFSOCK:
 		return ""
 	case unix.S_IFCHR:
 		if isStatelessDevice(&f.st) {
@@ -368,6 +393,30 @@ func refuseFile(f *file) string {
 		return ""
 	}
 	return "this kind of file cannot be carried yet"
+}
+
+// Magic numbers of file systems whose files are no files
+// (include/uapi/linux/magic.h, ipc/mqueue.c).
+const (
+	mqueueMagic = 0x19800202
+	secretMagic = 0x5345434d
+)
+
+// refuseRegular knows what only looks like a regular file.
+func (f *file) refuseRegular() string {
+	switch f.fsType() {
+	case mqueueMagic:
+		return "POSIX message queues are not carried yet"
+	case unix.NSFS_MAGIC:
+		return "a descriptor of a namespace cannot be carried"
+	case secretMagic:
+		return "secret memory (memfd_secret) cannot be read by anybody else"
+	case unix.PROC_SUPER_MAGIC:
+		if rest, ok := strings.CutPrefix(f.link, "/proc/"); ok && rest[0] >= '0' && rest[0] <= '9' {
+			return "a file of a process below /proc is not carried yet"
+		}
+	}
+	return ""
 }
 
 // isStatelessDevice knows null, zero, full, random, urandom (major 1).

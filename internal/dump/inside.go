@@ -88,6 +88,9 @@ func (d *Dump) fromInside(q *process, pb *imagepb.Process) error {
 	}
 	pb.ChildSubreaper = le32(out[subreaper-posix:]) != 0
 	pb.Dumpable, pb.ThpDisable = uint32(dumpable.Result), thp.Result != 0
+	if q.undumpable {
+		pb.Dumpable = 0
+	}
 	pb.Personality, pb.Mm.Brk = uint32(persona.Result), uint64(brk.Result)
 	return nil
 }

@@ -40,6 +40,10 @@ func preflightProcess(initPid, pid int, notForked map[int][]procfs.Mapping) []st
 		return nil
 	}
 	refused := refuseProcess(initPid, &stat, &status)
+	if status.TracerPid != 0 {
+		refused = append(refused, fmt.Sprintf("pid %d (%s) is being traced by pid %d of the host: end that debugger first",
+			last(status.NSpid), stat.Comm, status.TracerPid))
+	}
 	if maps, err := procfs.ReadSmaps(pid); err == nil {
 		refused = append(refused, refuseMaps(last(status.NSpid), stat.Comm, maps)...)
 		for i := range maps {
@@ -112,6 +116,8 @@ func refuseMap(m *procfs.Mapping) string {
 		return "its pages are supplied by userfaultfd"
 	case m.Has("ss"):
 		return "shadow stacks cannot be carried"
+	case m.ProtectionKey != 0:
+		return "memory protection keys are not carried yet"
 	case strings.HasPrefix(m.Path, "/SYSV"):
 		return "System V shared memory is not carried yet"
 	case strings.HasPrefix(m.Path, "anon_inode:"):

@@ -3,7 +3,9 @@
 package dump
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +29,9 @@ type process struct {
 	mem      *pages.Memory
 	trap     *imagepb.SigAction // of SIGTRAP, once it is known
 	snapshot int                // host pid of the snapshot
-	given    string             // the CPUs that the job may use, as its init was given them
+	// undumpable: PR_SET_DUMPABLE was 0 and is put back with closeStub.
+	undumpable bool
+	given      string // the CPUs that the job may use, as its init was given them
 }
 
 // Injected stub: a page of code and an area, between guard pages, so that the
@@ -105,6 +109,25 @@ func (p *process) inject() error {
 	return p.mem.WriteAt(shim.StubCode(), code)
 }
 
+// openMemory opens the process's memory. The files below /proc/PID of a process
+// that is not dumpable belong to root (proc(5)): it is made dumpable for the
+// time of the pause, and so is its snapshot.
+func (p *process) openMemory() (err error) {
+	p.mem, err = pages.OpenMemory(p.HostPid)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	if err := p.findSyscallInsn(); err != nil {
+		return err
+	}
+	if err := p.syscall(tracee.Sys("prctl", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1)); err != nil {
+		return err
+	}
+	p.undumpable = true
+	p.mem, err = pages.OpenMemory(p.HostPid)
+	return err
+}
+
 // syscall makes the leader execute one system call without a stub.
 func (p *process) syscall(c *tracee.Call) error {
 	return tracee.SyscallAt(p.Leader().HostTid, p.insn, p.Leader().Regs, c)
@@ -117,7 +140,7 @@ func (p *process) findSyscallInsn() error {
 			continue
 		}
 		code := make([]byte, m.Size())
-		if err := p.mem.ReadAt(code, m.Start); err != nil {
+		if err := tracee.ReadMemory(p.HostPid, m.Start, code); err != nil {
 			return err
 		}
 		if off := tracee.FindSyscallInsn(code); off >= 0 {
@@ -135,6 +158,14 @@ func (p *process) closeStub() error {
 	}
 	if err := p.keepTrapIgnored(); err != nil {
 		return err
+	}
+	if p.undumpable {
+		if err := p.syscall(tracee.Sys("prctl", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)); err != nil {
+			return err
+		}
+		if p.injected == 0 {
+			return tracee.Settle(p.Leader().HostTid)
+		}
 	}
 	if p.injected == 0 {
 		return nil

@@ -20,6 +20,7 @@ import (
 type dumpRequest struct {
 	Init      int
 	Main      int
+	Status    int // of the main process, if that has ended
 	Dir       string
 	Codec     image.Codec
 	Stop      bool
@@ -46,7 +47,7 @@ func Save(ctx context.Context, o CheckpointOptions, progress func(Progress)) (*C
 		o.HoldLimit = defaultHold
 	}
 	w, err := startWorker(dumpVerb, dumpRequest{
-		Init: j.InitPid, Main: j.main, Dir: o.Dir, Codec: o.Codec, Stop: o.Stop, Meta: meta, HoldLimit: o.HoldLimit, Known: j.known,
+		Init: j.InitPid, Main: j.main, Status: j.mainStatus(), Dir: o.Dir, Codec: o.Codec, Stop: o.Stop, Meta: meta, HoldLimit: o.HoldLimit, Known: j.known,
 	})
 	if err != nil {
 		return nil, err
@@ -147,7 +148,7 @@ func dumpJob(c *channel) error {
 		verdict <- v
 	}()
 	d, result, err := dump.Run(ctx, dump.Options{
-		Init: req.Init, MainPid: req.Main, Dir: req.Dir, Codec: req.Codec, Stop: req.Stop, Meta: meta,
+		Init: req.Init, MainPid: req.Main, MainStatus: req.Status, Dir: req.Dir, Codec: req.Codec, Stop: req.Stop, Meta: meta,
 		HoldLimit: req.HoldLimit, Known: req.Known, Progress: c.progress,
 	})
 	if err != nil {

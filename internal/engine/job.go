@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/esky-hpc/esky/internal/dump"
 	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/namespace"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/shim"
@@ -67,6 +69,9 @@ func Start(o StartOptions) (*Job, error) {
 	if !filepath.IsAbs(path) && o.Dir != "" {
 		path = filepath.Join(o.Dir, path)
 	}
+	if err := forgetMain(o.StatusPath, &imagepb.Image{}); err != nil {
+		return nil, err
+	}
 	i, err := namespace.Launch(namespace.Config{
 		StatusPath: o.StatusPath,
 		Start:      &namespace.Start{Path: path, Argv: o.Argv, Env: o.Env, Dir: o.Dir},
@@ -111,6 +116,36 @@ func Attach(initPid int, statusPath string) (*Job, error) {
 }
 
 func (j *Job) memoPath() string { return j.statusPath + ".job" }
+
+// forgetMain removes the main process's status of an earlier incarnation, or
+// writes that of the image if it had ended by then.
+func forgetMain(statusPath string, meta *imagepb.Image) error {
+	if statusPath == "" {
+		return nil
+	}
+	path := statusPath + namespace.MainStatusSuffix
+	if meta.MainExited {
+		return os.WriteFile(path, []byte(strconv.Itoa(int(meta.MainStatus))+"\n"), 0o600)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// mainStatus is the status of the main process if it has ended.
+func (j *Job) mainStatus() int {
+	status, _ := readStatus(j.statusPath + namespace.MainStatusSuffix)
+	return status
+}
+
+func readStatus(path string) (int, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(b)))
+}
 
 // remember writes the memo. It is for a case that should not happen, so its
 // failure is no reason to fail.
@@ -161,11 +196,11 @@ func (j *Job) Wait() (int, error) {
 			return 0, fmt.Errorf("wait for the job: %w", err)
 		}
 	}
-	b, err := os.ReadFile(j.statusPath)
-	if err != nil { // the init was killed
+	status, err := readStatus(j.statusPath)
+	if errors.Is(err, fs.ErrNotExist) { // the init was killed
 		return 128 + int(unix.SIGKILL), nil
 	}
-	return strconv.Atoi(strings.TrimSpace(string(b)))
+	return status, err
 }
 
 // Signal sends a signal to the main process and its group.

@@ -36,9 +36,15 @@ func Resume(ctx context.Context, o ResumeOptions, progress func(Progress)) (*Job
 		return nil, nil, &MismatchError{bad}
 	}
 	main := int(meta.MainPid)
+	if meta.MainExited {
+		main = 0 // its pid may be that of a ghost
+	}
 	resume := &namespace.Resume{
 		Seed: restore.Seed(), MainPid: main, MainStatus: int(meta.MainStatus),
 		Monotonic: time.Duration(meta.Clocks.MonotonicNs), Boottime: time.Duration(meta.Clocks.BoottimeNs),
+	}
+	if err := forgetMain(o.StatusPath, meta); err != nil {
+		return nil, nil, err
 	}
 	i, err := namespace.Launch(namespace.Config{StatusPath: o.StatusPath, Resume: resume}, o.Lock)
 	if err != nil {

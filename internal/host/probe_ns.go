@@ -98,7 +98,7 @@ func result(tried map[string]attempt, name string) error {
 // insideChecks are tried inside, or on what is inside; Detail is for success.
 var insideChecks = []Check{
 	{Name: CheckPids, Needed: true, Detail: "a resumed process gets its old pid"},
-	{Name: CheckTimeNS, Detail: "the monotonic clock of a resumed job goes on where it stopped"},
+	{Name: CheckTimeNS, Needed: true, Detail: "the monotonic clock of a resumed job goes on where it stopped"},
 	{Name: CheckProc, Detail: "a job sees its own pids there"},
 	{Name: CheckPtrace, Needed: true, Detail: "processes of a job can be stopped and read"},
 }

@@ -3,7 +3,7 @@
 package namespace
 
 import (
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,7 +32,7 @@ func init() {
 // initProcess is the state of pid 1.
 type initProcess struct {
 	config  Config
-	reports *json.Encoder
+	reports *gob.Encoder
 	mainPid int
 	status  int
 }
@@ -42,8 +42,8 @@ func InitMain() {
 	for _, fd := range []int{configFD, reportFD, lockFD} {
 		unix.CloseOnExec(fd)
 	}
-	p := &initProcess{reports: json.NewEncoder(os.NewFile(reportFD, "report"))}
-	if err := json.NewDecoder(os.NewFile(configFD, "config")).Decode(&p.config); err != nil {
+	p := &initProcess{reports: gob.NewEncoder(os.NewFile(reportFD, "report"))}
+	if err := gob.NewDecoder(os.NewFile(configFD, "config")).Decode(&p.config); err != nil {
 		os.Exit(70)
 	}
 	p.catchSignals()
@@ -52,7 +52,7 @@ func InitMain() {
 		os.Exit(70)
 	}
 	p.reap()
-	p.leaveStatus()
+	p.leaveStatus("")
 	os.Exit(p.status)
 }
 
@@ -236,17 +236,18 @@ func (p *initProcess) reap() {
 			return // ECHILD: nobody is left
 		case pid == p.mainPid:
 			p.status = ShellStatus(ws)
+			p.leaveStatus(MainStatusSuffix) // others may go on for long
 		}
 	}
 }
 
 // leaveStatus writes the status where the next monitor finds it, in case the
 // present one is dead.
-func (p *initProcess) leaveStatus() {
-	path := p.config.StatusPath
-	if path == "" {
+func (p *initProcess) leaveStatus(suffix string) {
+	if p.config.StatusPath == "" {
 		return
 	}
+	path := p.config.StatusPath + suffix
 	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
 	if os.WriteFile(tmp, []byte(strconv.Itoa(p.status)+"\n"), 0o600) == nil {
 		_ = os.Rename(tmp, path)

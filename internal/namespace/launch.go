@@ -3,7 +3,7 @@
 package namespace
 
 import (
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
@@ -67,11 +67,11 @@ func Launch(c Config, lock *os.File) (*Init, error) {
 	reportW.Close()
 	// An init that has died before it could read this says so by its report,
 	// or by the lack of one.
-	_ = json.NewEncoder(configW).Encode(c)
+	_ = gob.NewEncoder(configW).Encode(c)
 	configW.Close()
 
 	i := &Init{cmd: cmd, requests: make(chan uint32, 1)}
-	reports := json.NewDecoder(reportR)
+	reports := gob.NewDecoder(reportR)
 	if err := i.started(reports); err != nil {
 		reportR.Close()
 		_ = cmd.Process.Kill()
@@ -99,7 +99,7 @@ func cloneAttr() *syscall.SysProcAttr {
 	return attr
 }
 
-func (i *Init) started(reports *json.Decoder) error {
+func (i *Init) started(reports *gob.Decoder) error {
 	for {
 		var r report
 		err := reports.Decode(&r)
@@ -121,7 +121,7 @@ func (i *Init) started(reports *json.Decoder) error {
 	}
 }
 
-func (i *Init) listen(reports *json.Decoder, r io.Closer) {
+func (i *Init) listen(reports *gob.Decoder, r io.Closer) {
 	defer r.Close()
 	var n uint32
 	for {

@@ -24,15 +24,20 @@ const Verb = "__init"
 // a checkpoint: SIGRTMAX-3.
 const RequestSignal = 61
 
+// MainStatusSuffix is added to StatusPath for the file that has the status of
+// the main process as soon as that has ended.
+const MainStatusSuffix = ".main"
+
 // FirstPid is what the job's pids begin after, so that they can never be those
 // of the init's own threads when the job is resumed.
 const FirstPid = 1000
 
-// Config is what the monitor tells the init, as JSON.
+// Config is what the monitor tells the init. It goes by gob, which keeps strings of
+// any bytes; JSON would put U+FFFD in the place of what is not UTF-8.
 type Config struct {
 	StatusPath string
-	Start      *Start  `json:",omitempty"`
-	Resume     *Resume `json:",omitempty"`
+	Start      *Start
+	Resume     *Resume
 }
 
 // Start asks for a new program.
@@ -52,15 +57,15 @@ type Resume struct {
 	Boottime   time.Duration
 }
 
-// report is what the init tells the monitor, one JSON object a line.
+// report is what the init tells the monitor.
 type report struct {
-	Ready   bool   `json:",omitempty"` // the program, or the seed, runs
-	Pid     int    `json:",omitempty"` // its pid in the namespace
-	Error   string `json:",omitempty"`
-	Kind    string `json:",omitempty"` // exec or namespace
-	Status  int    `json:",omitempty"`
-	Note    string `json:",omitempty"`
-	Request bool   `json:",omitempty"` // a program asks for a checkpoint
+	Ready   bool // the program, or the seed, runs
+	Pid     int  // its pid in the namespace
+	Error   string
+	Kind    string // exec or namespace
+	Status  int
+	Note    string
+	Request bool // a program asks for a checkpoint
 }
 
 // Descriptors of the init, in the order of exec.Cmd.ExtraFiles.

@@ -98,6 +98,9 @@ func (f *files) compare(o *imagepb.OpenFile, path string) {
 	case size == o.Size && st.Mtim.Nano() == o.MtimeNs:
 	case written && size > o.Size && o.Kind == imagepb.OpenFile_STDIO && onlyMessages(path, int64(o.Size)):
 		f.longer = append(f.longer, o)
+	case written && size > o.Size && o.Kind == imagepb.OpenFile_STDIO && unix.Access(path, unix.R_OK|unix.W_OK) != nil:
+		f.longer = append(f.longer, o)
+		f.note("%s has grown by %d bytes since the checkpoint, and only its owner may cut them off: they stay", o.Path, size-o.Size)
 	case written && size > o.Size && f.policy != Strict:
 		f.cuts = append(f.cuts, func() error { return f.cutBack(path, o) })
 	case f.policy == Accept:

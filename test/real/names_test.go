@@ -14,7 +14,15 @@ import (
 // TestNames is a job that works with names that are not UTF-8, as Linux allows.
 func TestNames(t *testing.T) {
 	const odd = "caf\xe9\xff\xc3( x" // as in names.c
-	j := harness.NewJob(t, harness.Compile(t, filepath.Join(harness.Dir(t), "program"), source("names.c"), "gcc"))
+	j := harness.NewJob(t, "")
+	j.Env = []string{"ESKY_RUNTIME_DIR=" + j.Path("run")} // its path is in JSON
+	j.Dir = j.Path(odd)
+	j.Store = j.Path("store")
+	if err := os.Mkdir(j.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	harness.Give(t, j.Dir)
+	j.Argv = []string{harness.Compile(t, j.Path(odd+".bin"), source("names.c"), "gcc")}
 
 	r := j.StartBare()
 	said(r, j, "READY")

@@ -13,11 +13,13 @@
 package harness
 
 import (
+	"flag"
 	"fmt"
 	"math/rand"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,7 +51,24 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	if err := sideBySide(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	return m.Run()
+}
+
+// sideBySide lets more tests run at once than there are CPUs, unless -parallel
+// was given: most of the time a test of a job waits. Tests that do not, hold
+// each other back themselves.
+func sideBySide() error {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return nil
+	}
+	return flag.Set("test.parallel", strconv.Itoa(8*runtime.NumCPU()))
 }
 
 // install makes a copy of esky-wrap in dir: that of ESKY_WRAP, else one built
@@ -153,6 +172,22 @@ func Command(dir, name string, args ...string) *exec.Cmd {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	}
 	return cmd
+}
+
+// CopyProgram copies a program to where the user of the jobs can execute it. No
+// child may be started meanwhile: it would hold the copy open for writing, and
+// to execute such a file is ETXTBSY (execve(2)).
+func CopyProgram(t testing.TB, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(to, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Compile builds a C program and returns the path of the result. The test is

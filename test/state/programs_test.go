@@ -81,13 +81,7 @@ func (b build) install(t *testing.T) string {
 	if b.kind == "musl" {
 		harness.Need(t, "musl-gcc", "musl-tools")
 	}
-	data, err := os.ReadFile(filepath.Join(programsDir(), "build", b.kind, b.argv[0]))
-	if err != nil {
-		t.Fatal(err)
-	}
 	out := filepath.Join(harness.Dir(t), b.argv[0])
-	if err := os.WriteFile(out, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	harness.CopyProgram(t, filepath.Join(programsDir(), "build", b.kind, b.argv[0]), out)
 	return out
 }

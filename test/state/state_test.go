@@ -5,7 +5,6 @@
 package state
 
 import (
-	"runtime"
 	"strings"
 	"testing"
 
@@ -33,12 +32,9 @@ var ways = []way{
 // TestState drives every program, in every build, each way.
 func TestState(t *testing.T) {
 	table := harness.NewTable(t, "state", "alone", "live", "stop", "thrice", "bare")
-	slots := make(chan struct{}, 6*runtime.NumCPU()) // they mostly wait
 	for _, b := range builds(t) {
 		t.Run(b.name(), func(t *testing.T) {
 			t.Parallel()
-			slots <- struct{}{}
-			defer func() { <-slots }()
 			all(t, table, b)
 		})
 	}

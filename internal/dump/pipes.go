@@ -111,23 +111,32 @@ func (f *file) borrow() (int, error) {
 	return fd, nil
 }
 
-// peekPipe copies the content by tee(2), which does not consume it.
+// peekPipe copies the content by tee(2), which does not consume it. Beyond
+// pipe-user-pages-soft (pipe(7)) our own pipe may be smaller than that of the
+// job; mostly it is big enough for what is in there.
 func peekPipe(fd, size int) ([]byte, error) {
+	held, err := unix.IoctlGetInt(fd, unix.TIOCINQ) // FIONREAD
+	if err != nil {
+		return nil, fmt.Errorf("size up the content of a pipe: %w", err)
+	}
+	if held == 0 {
+		return nil, nil
+	}
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, err
 	}
 	defer unix.Close(p[0])
 	defer unix.Close(p[1])
-	if _, err := unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, size); err != nil {
+	if _, err := unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, size); err != nil && err != unix.EPERM {
 		return nil, fmt.Errorf("make a pipe of %d bytes: %w", size, err)
 	}
 	n, err := unix.Tee(fd, p[1], size, unix.SPLICE_F_NONBLOCK)
-	if err == unix.EAGAIN || n == 0 {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, fmt.Errorf("copy the content of a pipe: %w", err)
+	}
+	if n < int64(held) {
+		return nil, fmt.Errorf("copy the content of a pipe: no room for all %d bytes: the user has too many pipes (fs.pipe-user-pages-soft)", held)
 	}
 	content := make([]byte, n)
 	for at := 0; at < len(content); {

@@ -43,18 +43,23 @@ func lookAtSleepers(initPid int) sleepTimes {
 	return times
 }
 
-// inTimedWait asks /proc/PID/task/TID/syscall, which names the system call that
-// a blocked thread is in.
-func inTimedWait(pid, tid int) bool {
+// BlockedIn asks /proc/PID/task/TID/syscall, which names the system call that a
+// blocked thread is in; -1: none.
+func BlockedIn(pid, tid int) int {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", pid, tid))
 	if err != nil {
-		return false
+		return -1
 	}
 	number, _, _ := strings.Cut(string(b), " ")
 	nr, err := strconv.Atoi(strings.TrimSpace(number))
 	if err != nil { // "running"
-		return false
+		return -1
 	}
+	return nr
+}
+
+func inTimedWait(pid, tid int) bool {
+	nr := BlockedIn(pid, tid)
 	switch nr {
 	case unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_POLL, unix.SYS_FUTEX, unix.SYS_RESTART_SYSCALL:
 		return true

@@ -3,6 +3,7 @@
 package restore
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -233,8 +234,13 @@ func (r *restorer) openPipe(i uint32, p *imagepb.Pipe) error {
 		s.add("dup3", unix.SYS_DUP3, first+1, wr, 0)
 		s.add("close_range", unix.SYS_CLOSE_RANGE, first, first+1, 0)
 	}
-	s.add("pipe size", unix.SYS_FCNTL, wr, unix.F_SETPIPE_SZ, uint64(p.Capacity))
 	if err := s.do(); err != nil {
+		return err
+	}
+	s.add("pipe size", unix.SYS_FCNTL, wr, unix.F_SETPIPE_SZ, uint64(p.Capacity))
+	if err := s.do(); errors.Is(err, unix.EPERM) { // beyond fs.pipe-user-pages-soft, pipe(7)
+		r.note("a pipe has less room than it had: the user has too many pipes")
+	} else if err != nil {
 		return err
 	}
 	if len(p.Content) == 0 {

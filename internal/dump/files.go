@@ -5,6 +5,7 @@ package dump
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -121,30 +122,51 @@ func (f *file) read() (err error) {
 func (t *fileTable) intern(f *file) (*file, error) {
 	flags := f.info.Flags &^ unix.O_CLOEXEC
 	key := fileKey{f.st.Dev, f.st.Ino, f.info.Pos, flags}
-	for _, known := range t.by[key] {
-		same, err := sameDescription(f.hostPid, f.fd, known.hostPid, known.fd)
-		if err != nil {
-			return nil, err
-		}
-		if same {
-			return known, nil
-		}
+	at, same, err := find(t.by[key], f)
+	if err != nil {
+		return nil, err
+	}
+	if same {
+		return t.by[key][at], nil
 	}
 	f.index = uint32(len(t.list))
 	f.pb = &imagepb.OpenFile{Flags: flags, Offset: f.info.Pos, Dev: f.st.Dev, Ino: f.st.Ino}
 	t.list = append(t.list, f)
-	t.by[key] = append(t.by[key], f)
+	t.by[key] = slices.Insert(t.by[key], at, f)
 	return f, nil
 }
 
-// sameDescription asks kcmp(2).
-func sameDescription(pid1, fd1, pid2, fd2 int) (bool, error) {
+// find looks for the description of f among some that are in the kernel's order.
+func find(sorted []*file, f *file) (at int, same bool, err error) {
+	at, same = slices.BinarySearchFunc(sorted, f, func(known, f *file) int {
+		order, e := compareDescriptions(known.hostPid, known.fd, f.hostPid, f.fd)
+		if e != nil {
+			err = e
+		}
+		return order
+	})
+	return at, same, err
+}
+
+// compareDescriptions asks kcmp(2), which puts all descriptions in some order.
+func compareDescriptions(pid1, fd1, pid2, fd2 int) (int, error) {
 	const kcmpFile = 0
 	order, _, errno := unix.RawSyscall6(unix.SYS_KCMP, uintptr(pid1), uintptr(pid2), kcmpFile, uintptr(fd1), uintptr(fd2), 0)
 	if errno != 0 {
-		return false, fmt.Errorf("compare descriptor %d of pid %d with %d of pid %d: %w", fd1, pid1, fd2, pid2, errno)
+		return 0, fmt.Errorf("compare descriptor %d of pid %d with %d of pid %d: %w", fd1, pid1, fd2, pid2, errno)
 	}
-	return order == 0, nil
+	switch order {
+	case 1:
+		return -1, nil
+	case 2:
+		return 1, nil
+	}
+	return int(order), nil
+}
+
+func sameDescription(pid1, fd1, pid2, fd2 int) (bool, error) {
+	order, err := compareDescriptions(pid1, fd1, pid2, fd2)
+	return order == 0, err
 }
 
 // stream says which of the job's given streams a file is: the same description

@@ -103,9 +103,6 @@ func Run(ctx context.Context, o Options) (_ *Dump, _ *Result, err error) {
 	if d.notForked, err = preflight(o.Init); err != nil {
 		return nil, nil, err
 	}
-	if err := awaitVforks(ctx, o.Init); err != nil {
-		return nil, nil, err
-	}
 	if d.writer, err = image.Create(o.Dir, o.Codec); err != nil {
 		return nil, nil, err
 	}

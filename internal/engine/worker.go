@@ -112,6 +112,7 @@ func failureOf(err error) *failure {
 	var refused *dump.RefusedError
 	var busy *freeze.BusyError
 	var leader *freeze.LeaderError
+	var vfork *freeze.VforkError
 	var damaged *image.DamagedError
 	var changed *restore.ChangedError
 	switch {
@@ -121,6 +122,8 @@ func failureOf(err error) *failure {
 		f.Kind, f.Reasons = "refused", []string{busy.Error()}
 	case errors.As(err, &leader):
 		f.Kind, f.Reasons = "refused", []string{leader.Error()}
+	case errors.As(err, &vfork):
+		f.Kind, f.Reasons = "refused", []string{vfork.Error()}
 	case errors.Is(err, freeze.ErrEnded):
 		f.Kind = "ended"
 	case errors.As(err, &damaged):

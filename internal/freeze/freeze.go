@@ -114,7 +114,7 @@ func Freeze(ctx context.Context, initPid int, o Options) (*Job, error) {
 			}
 		}
 		asleep, releaseErr := j.release(known)
-		if releaseErr != nil {
+		if releaseErr != nil && !errors.As(err, new(*VforkError)) {
 			return nil, releaseErr
 		}
 		if !passing(err) || time.Now().After(deadline) {
@@ -139,6 +139,9 @@ func passing(err error) bool {
 const stopTime = 50 * time.Millisecond
 
 func (j *Job) stopAll(ctx context.Context) error {
+	if err := j.stopVforks(); err != nil {
+		return err
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err

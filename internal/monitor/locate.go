@@ -47,7 +47,7 @@ func Locate(dir, job string) (*Place, error) {
 // State is what a user calls it, without asking the monitor.
 func (p *Place) State() string {
 	switch {
-	case p.Held && p.Here && !isMonitor(p.Holder.MonitorPid):
+	case p.lost():
 		return "without monitor"
 	case p.Held:
 		return "running"
@@ -58,6 +58,12 @@ func (p *Place) State() string {
 		return "saved"
 	}
 	return "not running"
+}
+
+// lost says that the job runs here and its monitor does not. Where both are
+// dead, the lock is that of a new monitor which has only begun.
+func (p *Place) lost() bool {
+	return p.Held && p.Here && !isMonitor(p.Holder.MonitorPid) && p.Holder.InitPid != 0 && runs(p.Holder.InitPid)
 }
 
 // newMonitorPatience is how long a monitor may need from taking the lock to answering.
@@ -73,7 +79,7 @@ func (p *Place) Ask(ctx context.Context, req Request, progress func(engine.Progr
 		if !errors.Is(err, errNoMonitor) {
 			return reply, err
 		}
-		if !isMonitor(p.Holder.MonitorPid) {
+		if p.lost() {
 			return Reply{}, Fail(ExitAgain, "run the same command line again: it takes the job over",
 				"%s has lost its monitor (process %d) and runs on without", p.Job, p.Holder.MonitorPid)
 		}

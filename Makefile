@@ -18,7 +18,7 @@ BINARIES = bin/esky-wrap bin/esky-hook
 SHELL_SCRIPTS = $(shell grep -rlE --exclude-dir=.git --exclude-dir=bin --exclude-dir=build --exclude='*.md' --exclude='*.go' --exclude='*.txt' '^\#!.*[/ ](ba)?sh$$' .)
 
 .PHONY: all build shim help demo bench lab-slurm lab-slurm-down \
-        test test-unit test-state test-real test-fault test-lab race \
+        test test-unit test-state test-real test-fault test-stress test-lab race \
         lint fmt proto install uninstall clean FORCE
 
 all: build ## Build everything (the default)
@@ -42,7 +42,7 @@ demo: bin/esky-wrap ## Take a running computation away, bring it back, compare: 
 	contrib/demo/run bin/esky-wrap
 
 test: build ## Everything: unit, state, real programs, faults, scheduler lab
-	$(RUNNER) -title 'all tests' unit state real fault lab
+	$(RUNNER) -title 'all tests' unit state real fault stress lab
 
 test-unit: shim ## Tests of each package by itself
 	$(RUNNER) unit
@@ -55,6 +55,9 @@ test-real: build ## python3+numpy, Go, OpenMP, pthreads, bash, perl, static, mus
 
 test-fault: build ## Damaged images, full disks, killed monitors, hostile peers
 	$(RUNNER) fault
+
+test-stress: build ## A program that never stands still, and big ones
+	$(RUNNER) stress
 
 test-lab: build ## A real scheduler on this machine
 	$(RUNNER) lab

@@ -34,6 +34,7 @@ func groups() []group {
 		{name: "state", patterns: fixed("./test/state"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{name: "real", patterns: fixed("./test/real"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{name: "fault", patterns: fixed("./test/fault"), args: []string{"-timeout=10m", "-v", "-count=1"}},
+		{name: "stress", patterns: fixed("./test/stress"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{
 			name: "lab", patterns: fixed("./test/lab/..."),
 			args: []string{"-timeout=15m", "-v", "-count=1"},
@@ -62,7 +63,7 @@ func main() {
 	race := flag.Bool("race", false, "under the race detector")
 	title := flag.String("title", "", "what to call the whole in the last line")
 	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: runner [-race] [-title WORDS] GROUP…  (unit state real fault lab)")
+		fmt.Fprintln(os.Stderr, "usage: runner [-race] [-title WORDS] GROUP…  (unit state real fault stress lab)")
 	}
 	flag.Parse()
 	var extra []string

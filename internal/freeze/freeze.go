@@ -165,77 +165,6 @@ func (j *Job) stopAll(ctx context.Context) error {
 	return nil
 }
 
-// seizeNew seizes and interrupts all threads that are not ours yet.
-func (j *Job) seizeNew() ([]*Thread, error) {
-	pids, err := Descendants(j.Init)
-	if err != nil {
-		return nil, err
-	}
-	var fresh []*Thread
-	for _, pid := range pids {
-		tids, err := procfs.Tasks(pid)
-		if err != nil {
-			continue // it has just ended
-		}
-		for _, tid := range tids {
-			if j.threads[tid] != nil {
-				continue
-			}
-			t, err := j.seize(pid, tid)
-			if err != nil {
-				return nil, err
-			}
-			if t != nil {
-				fresh = append(fresh, t)
-			}
-		}
-	}
-	return fresh, nil
-}
-
-// seize returns nil for a thread that cannot be seized because it is dead.
-func (j *Job) seize(pid, tid int) (*Thread, error) {
-	for tries := 3; ; tries-- {
-		err := tracee.Seize(tid)
-		if err == nil || isOurs(pid, tid) {
-			break
-		}
-		err = ignoreDead(pid, tid, err)
-		// A thread that executes a program takes over the tid of the main thread:
-		// the next look finds it there and not the dead one.
-		if err == nil || tries == 0 {
-			return nil, err
-		}
-	}
-	t := &Thread{HostTid: tid, foreign: pid}
-	j.threads[tid] = t
-	if err := tracee.Interrupt(tid); err != nil && !errors.Is(err, tracee.ErrGone) {
-		return nil, err
-	}
-	return t, nil
-}
-
-// isOurs says that we trace the thread already: it was made by one that had been
-// seized and not stopped yet, and whose report of that has not been read.
-func isOurs(pid, tid int) bool {
-	status, err := procfs.ReadStatus(pid, tid)
-	return err == nil && status.TracerPid == unix.Gettid()
-}
-
-func ignoreDead(pid, tid int, err error) error {
-	if errors.Is(err, tracee.ErrGone) {
-		return nil
-	}
-	st, statErr := procfs.ReadStat(pid, tid)
-	if statErr != nil || st.State == 'Z' || st.State == 'X' {
-		return nil
-	}
-	if status, e := procfs.ReadStatus(pid, tid); e == nil && status.TracerPid != 0 {
-		return fmt.Errorf("pid %d (%s) is being traced by pid %d (a debugger?): %w", pid, st.Comm, status.TracerPid, err)
-	}
-	return err
-}
-
 // awaitStop waits for the stop that Interrupt asked for. Before it the thread
 // may report a signal on its way, which it gets, or a child just made, which is
 // a tracee from its birth. On a host with too few processors a thread can be
@@ -276,6 +205,7 @@ func (j *Job) late(t *Thread) error {
 	case err == nil && st.State != 'D' && time.Now().Before(j.deadline):
 		return nil
 	}
+	reapDead(t.foreign)
 	return &BusyError{Pid: t.foreign, Comm: st.Comm}
 }
 

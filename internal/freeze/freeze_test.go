@@ -17,6 +17,7 @@ import (
 
 	"github.com/esky-hpc/esky/internal/namespace"
 	"github.com/esky-hpc/esky/internal/procfs"
+	"github.com/esky-hpc/esky/internal/tracee"
 	"github.com/esky-hpc/esky/test/harness"
 )
 
@@ -56,6 +57,17 @@ var children = map[string]func(file string){
 			beat(file)
 		}()
 		_, _, _ = unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0) // of this thread alone
+	},
+	"executes": func(file string) {
+		write(file, "runs")
+		go func() {
+			runtime.LockOSThread()
+			for read(file+".go") == "" {
+				time.Sleep(time.Millisecond)
+			}
+			panic(unix.Exec("/bin/sleep", []string{"sleep", "1000"}, nil))
+		}()
+		select {}
 	},
 	"epoll": func(file string) {
 		ep, err := unix.EpollCreate1(0)
@@ -293,6 +305,39 @@ func TestReleaseIsNotNoticed(t *testing.T) {
 	if said := read(p.file); said != "waits" {
 		t.Errorf("the program noticed: %s", said)
 	}
+}
+
+// TestSeizeWhileExecuting: a thread that executes a program waits until the other
+// threads are dead and noticed, and whoever seizes it waits for it.
+func TestSeizeWhileExecuting(t *testing.T) {
+	onThread(t)
+	p := start(t, "executes")
+	tids := must(procfs.Tasks(p.pid))
+	for _, tid := range tids {
+		if tid != p.pid {
+			if err := tracee.Seize(tid); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(p.file+".go", "go")
+	p.await("death of the main thread", func() bool { st, err := procfs.ReadStat(p.pid, 0); return err == nil && st.State == 'Z' })
+	began := time.Now()
+	stuck := time.AfterFunc(5*time.Second, func() { // no other way out: we wait for ourselves
+		for _, tid := range tids {
+			tracee.Reap(tid)
+		}
+	})
+	_ = seize(p.pid, p.pid) // the thread that executes takes this tid; either way is good
+	stuck.Stop()
+	if d := time.Since(began); d > 4*time.Second {
+		t.Errorf("it took %v", d)
+	}
+	p.await("the new program", func() bool { st, err := procfs.ReadStat(p.pid, 0); return err == nil && st.Comm == "sleep" })
+	if err := unix.Kill(p.pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	p.await("end of the new program", func() bool { return tracee.Reap(p.pid) })
 }
 
 func must(v []int, _ error) []int { return v }

@@ -33,6 +33,15 @@ func ptrace(req, tid int, addr, data uintptr) error {
 	return nil
 }
 
+// ptraceBlocking is for a request that may take its time: other goroutines run on.
+func ptraceBlocking(req, tid int, data uintptr) error {
+	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, uintptr(req), uintptr(tid), 0, data, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // Xstate returns the extended state (x87, SSE, AVX, …) in the kernel's own
 // layout; its size is this CPU's xsave size.
 func Xstate(tid int) ([]byte, error) {

@@ -57,13 +57,23 @@ func (s Stop) String() string {
 	return fmt.Sprintf("stopped by %v", s.Status.StopSignal())
 }
 
-// Seize attaches to the thread without stopping it.
+// Seize attaches to the thread without stopping it. It waits for a program that
+// is being executed in the process: such a thread waits in turn for the death of
+// all others, and of those that we trace already only Reap makes an end.
 func Seize(tid int) error {
-	err := ptrace(unix.PTRACE_SEIZE, tid, 0, Options&^unix.PTRACE_O_EXITKILL)
+	err := ptraceBlocking(unix.PTRACE_SEIZE, tid, Options&^unix.PTRACE_O_EXITKILL)
 	if err != nil {
 		return fmt.Errorf("seize thread %d: %w", tid, gone(err))
 	}
 	return nil
+}
+
+// Reap takes note of the death of a tracee, if it is dead, and of nothing else.
+// Unlike all else here it may be called on any thread.
+func Reap(tid int) (dead bool) {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, tid, &info, unix.WEXITED|unix.WNOHANG|unix.WALL, nil)
+	return err == nil && info.Signo == int32(unix.SIGCHLD)
 }
 
 // ArmExitKill sets Options in full on a stopped thread. Seize leaves EXITKILL

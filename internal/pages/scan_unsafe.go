@@ -65,7 +65,12 @@ func scanRegions(pagemap *os.File, start, end uint64) ([]Range, error) {
 		for _, r := range buf[:n] {
 			found = appendRange(found, Range{r.start, r.end})
 		}
-		start = arg.walkEnd
+		if n < regionsACall {
+			break
+		}
+		// The kernel fills the buffer in several walks, and leaves walk_end where
+		// the one before the last ended if that one came to the end.
+		start = max(arg.walkEnd, buf[n-1].end)
 	}
 	return found, nil
 }

@@ -221,6 +221,10 @@ func (d *Dump) describeFile(f *file) error {
 		t.refused = append(t.refused, fmt.Sprintf("%s: %s", f, why))
 		return nil
 	}
+	if f.link == pidfdLink {
+		d.describePidfd(f)
+		return nil
+	}
 	switch f.st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		return d.describeRegular(f)
@@ -237,62 +241,6 @@ func (d *Dump) describeFile(f *file) error {
 		f.pb.Kind = imagepb.OpenFile_SOCKET // describePairs does all of them at once
 	default:
 		return d.describeAnon(f)
-	}
-	return nil
-}
-
-// describeAnon deals with the files of fs/anon_inodes.c.
-func (d *Dump) describeAnon(f *file) error {
-	i := &f.info
-	switch {
-	case i.Eventfd:
-		f.pb.Kind, f.pb.EventfdCount, f.pb.EventfdSemaphore = imagepb.OpenFile_EVENTFD, i.EventfdCount, i.EventfdSemaphore
-	case i.Timerfd != nil:
-		if err := f.countTicks(); err != nil {
-			return err
-		}
-		f.pb.Kind = imagepb.OpenFile_TIMERFD
-		f.pb.Timerfd = &imagepb.Timerfd{
-			Clockid: int32(i.Timerfd.Clockid), Ticks: i.Timerfd.Ticks, SettimeFlags: int32(i.Timerfd.SettimeFlags),
-			ValueNs: i.Timerfd.ValueNs, IntervalNs: i.Timerfd.IntervalNs,
-		}
-	case i.Signalfd:
-		f.pb.Kind, f.pb.SignalfdMask = imagepb.OpenFile_SIGNALFD, i.Sigmask
-	default:
-		return d.describeEpoll(f)
-	}
-	return nil
-}
-
-// countTicks reads a timerfd's state anew after timerfd_gettime(2). A periodic
-// timer whose ticks nobody reads stands still in the kernel, its later ticks
-// uncounted and its next one unknown, until somebody asks.
-func (f *file) countTicks() error {
-	fd, err := f.borrow()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if err := unix.TimerfdGettime(fd, new(unix.ItimerSpec)); err != nil {
-		return fmt.Errorf("timerfd_gettime: %w", err)
-	}
-	return f.read()
-}
-
-// describeEpoll finds, for each item of the interest list, the description that
-// it watches: by number, in the process through which we see the epoll.
-func (d *Dump) describeEpoll(f *file) error {
-	f.pb.Kind, f.pb.EpollPid = imagepb.OpenFile_EPOLL, int32(f.pid)
-	for _, item := range f.info.Epoll {
-		target := d.files.at(f.pid, item.TFD)
-		if target == nil || target.st.Ino != item.Ino {
-			d.files.refused = append(d.files.refused, fmt.Sprintf(
-				"%s: it watches a file that was descriptor %d and is that no more", f, item.TFD))
-			continue
-		}
-		f.pb.Epoll = append(f.pb.Epoll, &imagepb.EpollItem{
-			Fd: int32(item.TFD), Events: item.Events, Data: item.Data, OpenFile: target.index,
-		})
 	}
 	return nil
 }
@@ -370,87 +318,6 @@ func (f *file) addLock(d *Dump, l procfs.Lock) error {
 		Kind: kind, Exclusive: l.Exclusive, Start: l.Start, End: l.End, Pid: int32(f.pid),
 	})
 	return nil
-}
-
-// preflightFiles looks at the descriptors of a running process.
-func preflightFiles(initPid, hostPid, pid int, comm string) []string {
-	var refused []string
-	table := newFileTable(initPid)
-	fds, _ := procfs.Fds(hostPid)
-	for _, fd := range fds {
-		f := &file{hostPid: hostPid, pid: pid, comm: comm, fd: fd}
-		if f.read() != nil {
-			continue // closed meanwhile
-		}
-		if _, given := table.stream(f); given {
-			continue
-		}
-		if why := refuseFile(f); why != "" {
-			refused = append(refused, fmt.Sprintf("%s: %s", f, why))
-		}
-	}
-	return refused
-}
-
-// refuseFile names the reason why a file cannot be carried.
-func refuseFile(f *file) string {
-	if f.info.Flags&unix.O_ASYNC != 0 {
-		return "signal-driven input and output (O_ASYNC) is not carried yet"
-	}
-	switch f.st.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		return f.refuseRegular()
-	case unix.S_IFDIR, unix.S_IFIFO, unix.S_IFSOCK:
-		return ""
-	case unix.S_IFCHR:
-		if isStatelessDevice(&f.st) {
-			return ""
-		}
-		return "a device with a state of its own cannot be carried"
-	case unix.S_IFBLK:
-		return "a block device cannot be carried"
-	}
-	switch f.link {
-	case "anon_inode:[eventfd]", "anon_inode:[eventpoll]", "anon_inode:[timerfd]", "anon_inode:[signalfd]":
-		return ""
-	}
-	return "this kind of file cannot be carried yet"
-}
-
-// Magic numbers of file systems whose files are no files
-// (include/uapi/linux/magic.h, ipc/mqueue.c).
-const (
-	mqueueMagic = 0x19800202
-	secretMagic = 0x5345434d
-)
-
-// refuseRegular knows what only looks like a regular file.
-func (f *file) refuseRegular() string {
-	switch f.fsType() {
-	case mqueueMagic:
-		return "POSIX message queues are not carried yet"
-	case unix.NSFS_MAGIC:
-		return "a descriptor of a namespace cannot be carried"
-	case secretMagic:
-		return "secret memory (memfd_secret) cannot be read by anybody else"
-	case unix.PROC_SUPER_MAGIC:
-		if rest, ok := strings.CutPrefix(f.link, "/proc/"); ok && rest[0] >= '0' && rest[0] <= '9' {
-			return "a file of a process below /proc is not carried yet"
-		}
-	}
-	return ""
-}
-
-// isStatelessDevice knows null, zero, full, random, urandom (major 1).
-func isStatelessDevice(st *unix.Stat_t) bool {
-	if unix.Major(st.Rdev) != 1 {
-		return false
-	}
-	switch unix.Minor(st.Rdev) {
-	case 3, 5, 7, 8, 9:
-		return true
-	}
-	return false
 }
 
 // openAgain opens the very file behind a descriptor of the job, whatever its

@@ -290,4 +290,11 @@ func (j *Job) Answer(_ uint32, err error) {
 			_ = s.Write(shim.OffPublished, s.Count)
 		}
 	}
+	// Those that asked after the freeze get another one.
+	if err == nil && len(dump.Requests(j.InitPid)) > 0 {
+		select {
+		case j.requests <- 0:
+		default: // one is waiting already
+		}
+	}
 }

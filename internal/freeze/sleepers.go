@@ -35,7 +35,7 @@ func lookAtSleepers(initPid int) sleepTimes {
 				continue
 			}
 			if zero, ok := clocks.zero(st.Processor); ok {
-				times[tid] = asleep{since: zero.Add(sched.ExecStart), switches: sched.NrSwitches}
+				times[tid] = asleep{since: zero.Add(sched.ExecStart), switches: sched.VoluntarySwitches}
 			}
 		}
 	}

@@ -318,7 +318,7 @@ func (s sleepTimes) elapsed(t *Thread) time.Duration {
 		return 0
 	}
 	// From sleep straight to the tracer's stop is one switch. More: it had run.
-	if now, err := procfs.ReadSched(t.foreign, t.HostTid); err != nil || now.NrSwitches > a.switches+1 {
+	if now, err := procfs.ReadSched(t.foreign, t.HostTid); err != nil || now.VoluntarySwitches > a.switches+1 {
 		return 0
 	}
 	return max(time.Since(a.since), 0)

@@ -15,9 +15,9 @@ import (
 type Sched struct {
 	// ExecStart is when the thread was last put on a CPU or accounted for
 	// there, on the scheduler's clock (since boot, without sleep).
-	ExecStart  time.Duration
-	NrSwitches uint64
-	OK         bool // both fields were there
+	ExecStart         time.Duration
+	VoluntarySwitches uint64 // how often it went to sleep
+	OK                bool   // both fields were there
 }
 
 // ParseSched reads /proc/PID/task/TID/sched.
@@ -59,8 +59,8 @@ func (p *schedParser) line(line []byte) error {
 	switch string(trim(name)) {
 	case "se.exec_start":
 		p.ExecStart = f.millis()
-	case "nr_switches":
-		p.NrSwitches = f.uint(10)
+	case "nr_voluntary_switches":
+		p.VoluntarySwitches = f.uint(10)
 	default:
 		return nil
 	}

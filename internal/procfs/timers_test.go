@@ -44,18 +44,18 @@ func TestParseTimersErrors(t *testing.T) {
 
 const schedText = "sleep (2211, #threads: 1)\n-------------------------------------------------------------------\n" +
 	"se.exec_start                                :      12345.678901\nse.vruntime                                  :         2.300000\n" +
-	"nr_switches                                  :                   17\n"
+	"nr_voluntary_switches                                  :                   17\n"
 
 func TestParseSched(t *testing.T) {
-	want := Sched{ExecStart: 12345*time.Millisecond + 678901, NrSwitches: 17, OK: true}
-	for _, in := range []string{schedText, "x\nnr_switches:5 (1, #threads: 1)\n" + strings.SplitAfterN(schedText, "\n", 2)[1]} {
+	want := Sched{ExecStart: 12345*time.Millisecond + 678901, VoluntarySwitches: 17, OK: true}
+	for _, in := range []string{schedText, "x\nnr_voluntary_switches:5 (1, #threads: 1)\n" + strings.SplitAfterN(schedText, "\n", 2)[1]} {
 		got, err := ParseSched(strings.NewReader(in))
 		if err != nil || got != want {
 			t.Errorf("%q: %+v, %v", in, got, err)
 		}
 	}
 	got, err := ParseSched(strings.NewReader(strings.Replace(schedText, "se.exec_start", "se.other", 1)))
-	if err != nil || got != (Sched{NrSwitches: 17}) {
+	if err != nil || got != (Sched{VoluntarySwitches: 17}) {
 		t.Errorf("without se.exec_start: %+v, %v", got, err)
 	}
 	for _, v := range []string{"12345", "1.5", "-1.000000", "1.00000x", "99999999999999999.000000"} {

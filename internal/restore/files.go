@@ -131,6 +131,7 @@ func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 	case imagepb.OpenFile_SOCKET:
 		s.add("dup3", unix.SYS_DUP3, r.stageSocket(f.SocketPair, f.SocketEnd), at, 0)
 		s.add("fcntl", unix.SYS_FCNTL, at, unix.F_SETFL, status)
+	case imagepb.OpenFile_PIDFD: // opened where it belongs, see openPidfds: its process has yet to be made
 	default:
 		return fmt.Errorf("a file of unknown kind %v", f.Kind)
 	}

@@ -20,10 +20,13 @@ func (r *restorer) setTimers(p *proc) error {
 	s := p.script()
 	for which, it := range p.pb.Itimers {
 		value := it.ValueNs
-		if which == itimerReal {
+		if which == itimerReal && value != 0 {
 			value = max(r.left(value), 1e3) // microseconds
 		}
-		if it.ValueNs != 0 {
+		if value == 0 || it.ValueNs == 0 && it.IntervalNs != 0 {
+			value = it.IntervalNs // its signal is in the queue: the next is an interval away
+		}
+		if value != 0 {
 			s.add("setitimer", unix.SYS_SETITIMER, uint64(which), s.words(
 				uint64(it.IntervalNs/1e9), uint64(it.IntervalNs%1e9/1e3),
 				uint64(value/1e9), uint64(value%1e9/1e3)), 0)

@@ -147,6 +147,7 @@ const (
 	OpenFile_OBJECT_FILE OpenFile_Kind = 10
 	OpenFile_STDIO       OpenFile_Kind = 11
 	OpenFile_PROC        OpenFile_Kind = 12
+	OpenFile_PIDFD       OpenFile_Kind = 13
 )
 
 // Enum value maps for OpenFile_Kind.
@@ -165,6 +166,7 @@ var (
 		10: "OBJECT_FILE",
 		11: "STDIO",
 		12: "PROC",
+		13: "PIDFD",
 	}
 	OpenFile_Kind_value = map[string]int32{
 		"REGULAR":     0,
@@ -180,6 +182,7 @@ var (
 		"OBJECT_FILE": 10,
 		"STDIO":       11,
 		"PROC":        12,
+		"PIDFD":       13,
 	}
 )
 
@@ -1654,6 +1657,7 @@ type OpenFile struct {
 	OwnerPid         int32                  `protobuf:"zigzag32,21,opt,name=owner_pid,json=ownerPid" json:"owner_pid,omitempty"`     // F_SETOWN
 	OwnerSig         uint32                 `protobuf:"varint,22,opt,name=owner_sig,json=ownerSig" json:"owner_sig,omitempty"`       // F_SETSIG
 	Locks            []*FileLock            `protobuf:"bytes,23,rep,name=locks" json:"locks,omitempty"`
+	PidfdPid         int32                  `protobuf:"varint,24,opt,name=pidfd_pid,json=pidfdPid" json:"pidfd_pid,omitempty"` // PIDFD: the process, in the job's namespace
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1847,6 +1851,13 @@ func (x *OpenFile) GetLocks() []*FileLock {
 		return x.Locks
 	}
 	return nil
+}
+
+func (x *OpenFile) GetPidfdPid() int32 {
+	if x != nil {
+		return x.PidfdPid
+	}
+	return 0
 }
 
 type EpollItem struct {
@@ -3101,7 +3112,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x02Fd\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1b\n" +
 	"\topen_file\x18\x02 \x01(\rR\bopenFile\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xee\x06\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\x96\a\n" +
 	"\bOpenFile\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.esky.image.OpenFile.KindR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -3128,7 +3139,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"socket_end\x18\x14 \x01(\rR\tsocketEnd\x12\x1b\n" +
 	"\towner_pid\x18\x15 \x01(\x11R\bownerPid\x12\x1b\n" +
 	"\towner_sig\x18\x16 \x01(\rR\bownerSig\x12*\n" +
-	"\x05locks\x18\x17 \x03(\v2\x14.esky.image.FileLockR\x05locks\"\xa8\x01\n" +
+	"\x05locks\x18\x17 \x03(\v2\x14.esky.image.FileLockR\x05locks\x12\x1b\n" +
+	"\tpidfd_pid\x18\x18 \x01(\x05R\bpidfdPid\"\xb3\x01\n" +
 	"\x04Kind\x12\v\n" +
 	"\aREGULAR\x10\x00\x12\r\n" +
 	"\tDIRECTORY\x10\x01\x12\v\n" +
@@ -3144,7 +3156,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\vOBJECT_FILE\x10\n" +
 	"\x12\t\n" +
 	"\x05STDIO\x10\v\x12\b\n" +
-	"\x04PROC\x10\f\"d\n" +
+	"\x04PROC\x10\f\x12\t\n" +
+	"\x05PIDFD\x10\r\"d\n" +
 	"\tEpollItem\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\x05R\x02fd\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\rR\x06events\x12\x12\n" +

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dump
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+)
+
+// describeAnon deals with the files of fs/anon_inodes.c.
+func (d *Dump) describeAnon(f *file) error {
+	i := &f.info
+	switch {
+	case i.Eventfd:
+		f.pb.Kind, f.pb.EventfdCount, f.pb.EventfdSemaphore = imagepb.OpenFile_EVENTFD, i.EventfdCount, i.EventfdSemaphore
+	case i.Timerfd != nil:
+		if err := f.countTicks(); err != nil {
+			return err
+		}
+		f.pb.Kind = imagepb.OpenFile_TIMERFD
+		f.pb.Timerfd = &imagepb.Timerfd{
+			Clockid: int32(i.Timerfd.Clockid), Ticks: i.Timerfd.Ticks, SettimeFlags: int32(i.Timerfd.SettimeFlags),
+			ValueNs: i.Timerfd.ValueNs, IntervalNs: i.Timerfd.IntervalNs,
+		}
+	case i.Signalfd:
+		f.pb.Kind, f.pb.SignalfdMask = imagepb.OpenFile_SIGNALFD, i.Sigmask
+	default:
+		return d.describeEpoll(f)
+	}
+	return nil
+}
+
+// countTicks reads a timerfd's state anew after timerfd_gettime(2). A periodic
+// timer whose ticks nobody reads stands still in the kernel, its later ticks
+// uncounted and its next one unknown, until somebody asks.
+func (f *file) countTicks() error {
+	fd, err := f.borrow()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.TimerfdGettime(fd, new(unix.ItimerSpec)); err != nil {
+		return fmt.Errorf("timerfd_gettime: %w", err)
+	}
+	return f.read()
+}
+
+// describeEpoll finds, for each item of the interest list, the description that
+// it watches: by number, in the process through which we see the epoll.
+func (d *Dump) describeEpoll(f *file) error {
+	f.pb.Kind, f.pb.EpollPid = imagepb.OpenFile_EPOLL, int32(f.pid)
+	for _, item := range f.info.Epoll {
+		target := d.files.at(f.pid, item.TFD)
+		if target == nil || target.st.Ino != item.Ino {
+			d.files.refused = append(d.files.refused, fmt.Sprintf(
+				"%s: it watches a file that was descriptor %d and is that no more", f, item.TFD))
+			continue
+		}
+		f.pb.Epoll = append(f.pb.Epoll, &imagepb.EpollItem{
+			Fd: int32(item.TFD), Events: item.Events, Data: item.Data, OpenFile: target.index,
+		})
+	}
+	return nil
+}
+
+// pidfdLink is what the link of a pidfd says, whatever file system it is on.
+const pidfdLink = "anon_inode:[pidfd]"
+
+// describePidfd notes the process that a pidfd is of. One that is open in
+// several processes comes back as one of each, which only fcntl(2) could tell.
+func (d *Dump) describePidfd(f *file) {
+	f.pb.Kind = imagepb.OpenFile_PIDFD
+	for _, p := range d.frozen.Processes {
+		if p.HostPid == f.info.Pid {
+			f.pb.PidfdPid = int32(p.Pid)
+			return
+		}
+	}
+	d.files.refused = append(d.files.refused, fmt.Sprintf("%s: its process has ended or is not of this job", f))
+}

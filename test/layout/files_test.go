@@ -18,7 +18,7 @@ import (
 // Files and functions that are longer are cut into pieces that say what they
 // are.
 const (
-	longestFile     = 400
+	longestFile     = 450
 	longestFunction = 70
 )
 

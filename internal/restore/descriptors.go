@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package restore
+
+import (
+	"encoding/binary"
+	"math"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+)
+
+// setDescriptors moves the process's descriptors from the stage to their
+// places; then locks and epoll items, which belong to the final numbers.
+func (r *restorer) setDescriptors(p *proc) error {
+	s := p.script()
+	if int(p.pb.Pid) == r.sealer() {
+		r.sealObjects(s)
+	}
+	used := map[int32]bool{}
+	for _, fd := range p.pb.Fds {
+		used[fd.Number] = true
+		if r.meta.OpenFiles[fd.OpenFile].Kind == imagepb.OpenFile_PIDFD {
+			continue
+		}
+		flags := uint64(0)
+		if fd.Cloexec {
+			flags = unix.O_CLOEXEC
+		}
+		s.add("dup3", unix.SYS_DUP3, r.stageFile(fd.OpenFile), uint64(fd.Number), flags)
+		if err := s.doIfFull(); err != nil {
+			return err
+		}
+	}
+	for fd := int32(0); fd < first; fd++ {
+		if !used[fd] {
+			s.add("close", unix.SYS_CLOSE, uint64(fd))
+		}
+	}
+	s.add("close_range", unix.SYS_CLOSE_RANGE, uint64(r.plan.StageBase), math.MaxUint32, 0)
+	if err := s.do(); err != nil {
+		return err
+	}
+	if err := r.openPidfds(p); err != nil {
+		return err
+	}
+	return r.setFileState(p)
+}
+
+// openPidfds opens the process's pidfds, each description once.
+func (r *restorer) openPidfds(p *proc) error {
+	at := map[uint32]uint64{}
+	for _, fd := range p.pb.Fds {
+		f := r.meta.OpenFiles[fd.OpenFile]
+		if f.Kind != imagepb.OpenFile_PIDFD {
+			continue
+		}
+		s, number, flags := p.script(), uint64(fd.Number), uint64(0)
+		if fd.Cloexec {
+			flags = unix.O_CLOEXEC
+		}
+		if from, ok := at[fd.OpenFile]; ok {
+			s.add("dup3", unix.SYS_DUP3, from, number, flags)
+		} else {
+			// PIDFD_NONBLOCK and PIDFD_THREAD are O_NONBLOCK and O_EXCL.
+			open := s.add("pidfd_open", unix.SYS_PIDFD_OPEN, uint64(f.PidfdPid), uint64(f.Flags)&(unix.O_NONBLOCK|unix.O_EXCL))
+			if err := s.do(); err != nil {
+				return err
+			}
+			if got := uint64(open.Result); got != number {
+				s.add("dup3", unix.SYS_DUP3, got, number, flags)
+				s.add("close", unix.SYS_CLOSE, got)
+			} else if !fd.Cloexec {
+				s.add("fcntl", unix.SYS_FCNTL, number, unix.F_SETFD, 0)
+			}
+			at[fd.OpenFile] = number
+		}
+		if err := s.do(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sealer is the process that adds the seals: any that has the stage open.
+func (r *restorer) sealer() int { return int(r.live()[0].pb.Pid) }
+
+func (r *restorer) setFileState(p *proc) error {
+	s := p.script()
+	for _, fd := range p.pb.Fds {
+		f := r.meta.OpenFiles[fd.OpenFile]
+		if f.Kind == imagepb.OpenFile_EPOLL && f.EpollPid == p.pb.Pid && r.once(fd.OpenFile) {
+			for _, item := range f.Epoll {
+				event := binary.LittleEndian.AppendUint32(nil, item.Events) // struct epoll_event is packed
+				event = binary.LittleEndian.AppendUint64(event, item.Data)
+				s.add("epoll_ctl", unix.SYS_EPOLL_CTL, uint64(fd.Number), unix.EPOLL_CTL_ADD, uint64(item.Fd), s.bytes(event))
+				if err := s.doIfFull(); err != nil {
+					return err
+				}
+			}
+		}
+		for _, l := range f.Locks {
+			if l.Pid == p.pb.Pid {
+				lock(s, fd.Number, l)
+			}
+			if err := s.doIfFull(); err != nil {
+				return err
+			}
+		}
+	}
+	return s.do()
+}
+
+// once is true the first time for each description.
+func (r *restorer) once(file uint32) bool {
+	if r.done == nil {
+		r.done = map[uint32]bool{}
+	}
+	was := r.done[file]
+	r.done[file] = true
+	return !was
+}
+
+// lock takes a file lock again (flock(2), F_SETLK and F_OFD_SETLK of fcntl(2)).
+func lock(s *script, fd int32, l *imagepb.FileLock) {
+	if l.Kind == imagepb.FileLock_FLOCK {
+		how := uint64(unix.LOCK_SH)
+		if l.Exclusive {
+			how = unix.LOCK_EX
+		}
+		s.add("flock", unix.SYS_FLOCK, uint64(fd), how|unix.LOCK_NB)
+		return
+	}
+	kind := uint64(unix.F_RDLCK)
+	if l.Exclusive {
+		kind = unix.F_WRLCK
+	}
+	length := uint64(0) // to the end of the file, wherever that is
+	if l.End >= 0 && l.End < math.MaxInt64 {
+		length = uint64(l.End - l.Start + 1)
+	}
+	cmd := uint64(unix.F_SETLK)
+	if l.Kind == imagepb.FileLock_OFD {
+		cmd = unix.F_OFD_SETLK
+	}
+	// struct flock: short type, short whence, off_t start, len, pid_t pid
+	s.add("lock", unix.SYS_FCNTL, uint64(fd), cmd, s.words(kind, uint64(l.Start), length, 0))
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/tracee"
+)
+
+// endAsZombie ends a process with the status it had ended with.
+func (p *proc) endAsZombie() error {
+	s := p.script()
+	s.add("close_range", unix.SYS_CLOSE_RANGE, 0, math.MaxUint32, 0)
+	s.add("name", unix.SYS_PRCTL, unix.PR_SET_NAME, s.string(p.pb.Comm))
+	if err := s.do(); err != nil {
+		return err
+	}
+	ws := unix.WaitStatus(p.pb.ExitStatus)
+	if ws.Signaled() {
+		return p.dieOf(ws.Signal())
+	}
+	b := &tracee.Batch{
+		Tid: p.host, Pid: p.pid, Base: p.regs, Records: p.stub + pageSize,
+		Calls: []*tracee.Call{tracee.Sys("exit_group", unix.SYS_EXIT_GROUP, uint64(ws.ExitStatus()))},
+	}
+	if err := b.Start(p.stub); err != nil {
+		return err
+	}
+	return awaitEnd(p.host)
+}
+
+// dieOf lets a signal kill the process, without a core file.
+func (p *proc) dieOf(sig unix.Signal) error {
+	none := unix.Rlimit{}
+	if err := unix.Prlimit(p.host, unix.RLIMIT_CORE, &none, nil); err != nil {
+		return err
+	}
+	// The job may have been started with the signal ignored (nohup).
+	if sig != unix.SIGKILL {
+		s := p.script()
+		s.add("sigaction", unix.SYS_RT_SIGACTION, uint64(sig), s.words(0, 0, 0, 0), 0, sigsetSize)
+		if err := s.do(); err != nil {
+			return err
+		}
+	}
+	if err := tracee.SetSigmask(p.host, 0); err != nil {
+		return err
+	}
+	if err := unix.Kill(p.host, sig); err != nil {
+		return err
+	}
+	return awaitEnd(p.host)
+}
+
+func awaitEnd(host int) error {
+	for {
+		if err := tracee.Cont(host, 0); err != nil && !errors.Is(err, tracee.ErrGone) {
+			return err
+		}
+		s, err := tracee.Wait(host)
+		if err != nil {
+			return err
+		}
+		if s.Ended() {
+			return nil
+		}
+		if s.Event() == 0 && s.Signal() != unix.SIGTRAP {
+			if err := tracee.Cont(host, s.Signal()); err != nil && !errors.Is(err, tracee.ErrGone) {
+				return err
+			}
+			if s, err = tracee.Wait(host); err != nil || s.Ended() {
+				return err
+			}
+		}
+	}
+}
+
+// stop puts a process into the group-stop it was in.
+func (p *proc) stop() error {
+	if err := unix.Kill(p.host, unix.SIGSTOP); err != nil {
+		return err
+	}
+	for {
+		if err := tracee.Cont(p.host, 0); err != nil {
+			return err
+		}
+		s, err := tracee.Wait(p.host)
+		if err != nil {
+			return err
+		}
+		switch {
+		case s.Event() == unix.PTRACE_EVENT_STOP:
+			return nil
+		case s.Event() == 0 && s.Signal() == unix.SIGSTOP:
+			if err := tracee.Cont(p.host, unix.SIGSTOP); err != nil {
+				return err
+			}
+			if s, err = tracee.Wait(p.host); err != nil {
+				return err
+			}
+			if s.Event() == unix.PTRACE_EVENT_STOP {
+				return nil
+			}
+			return fmt.Errorf("thread %d %s instead of stopping", p.host, s)
+		case s.Ended():
+			return fmt.Errorf("thread %d %s instead of stopping", p.host, s)
+		}
+	}
+}

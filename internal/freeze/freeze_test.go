@@ -315,7 +315,7 @@ func TestSeizeWhileExecuting(t *testing.T) {
 	tids := must(procfs.Tasks(p.pid))
 	for _, tid := range tids {
 		if tid != p.pid {
-			if err := tracee.Seize(tid); err != nil {
+			if err := unix.PtraceSeize(tid); err != nil { // without options: new threads are not ours
 				t.Fatal(err)
 			}
 		}
@@ -363,11 +363,19 @@ func TestFreezeTraced(t *testing.T) {
 		runtime.LockOSThread()
 		done <- unix.PtraceSeize(p.pid)
 		<-quit
+		_ = unix.Kill(p.pid, unix.SIGKILL)
+		for !tracee.Reap(p.pid) {
+			time.Sleep(time.Millisecond)
+		}
+		close(done)
 	}()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	defer close(quit)
+	defer func() {
+		close(quit)
+		<-done
+	}()
 	_, err := Freeze(context.Background(), p.init.Pid(), options())
 	if err == nil || !strings.Contains(err.Error(), "is being traced by pid") {
 		t.Errorf("error %v", err)

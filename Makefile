@@ -71,9 +71,11 @@ bench: build ## Pause, dump and resume speed beside the limits of this machine (
 lab-slurm: build ## Start a Slurm of two hosts on this machine to play with
 	test/lab/slurm up
 	@echo
-	@echo "Two hosts are up. The README's example, step by step:"
-	@test/lab/slurm help || true
-	@echo "Take it down again with: make lab-slurm-down"
+	@echo "Two hosts are up."
+	@echo "  test/lab/example          a job is preempted and goes on on the other host"
+	@echo "  test/lab/example limit    a job that is longer than its time limit"
+	@echo "  test/lab/slurm help       to give it jobs of your own"
+	@echo "  make lab-slurm-down       to take it down again"
 
 lab-slurm-down: ## Stop that Slurm and remove its files
 	test/lab/slurm down

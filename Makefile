@@ -95,10 +95,11 @@ proto: ## Regenerate internal/image/imagepb from image.proto
 	$(GO) -C tools run ./protogen .. internal/image/imagepb/image.proto
 
 install: build ## Install under DESTDIR/PREFIX
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(INCDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBEXEC)
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(INCDIR) $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(LIBEXEC)
 	install -m 0755 bin/esky-wrap bin/esky-hook $(DESTDIR)$(BINDIR)
 	install -m 0644 shim/esky.h $(DESTDIR)$(INCDIR)
-	install -m 0644 README.md docs/*.md $(DESTDIR)$(DOCDIR)
+	install -m 0644 README.md LICENSE $(DESTDIR)$(DOCDIR)
+	install -m 0644 docs/*.md $(DESTDIR)$(DOCDIR)/docs
 	cp -R scheduler-hooks/. $(DESTDIR)$(LIBEXEC)/scheduler-hooks
 	find $(DESTDIR)$(LIBEXEC)/scheduler-hooks -name '*.go' -delete
 

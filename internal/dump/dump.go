@@ -89,6 +89,7 @@ type Dump struct {
 	shared   []pages.Source // copied, or readable, after the thaw
 	thawed   bool
 	began    time.Time
+	pause    time.Duration
 
 	noticed   []int                    // stopped processes whose parents know it
 	notForked map[int][]procfs.Mapping // by host pid
@@ -115,18 +116,20 @@ func Run(ctx context.Context, o Options) (_ *Dump, _ *Result, err error) {
 	if err := d.stopAndDescribe(ctx); err != nil {
 		return nil, nil, err
 	}
-	pause := time.Since(d.began)
+	if o.Stop {
+		d.pause = time.Since(d.began) // so far
+	}
 	if err := d.store(ctx); err != nil {
 		return nil, nil, err
 	}
-	d.meta.PauseNs = int64(pause)
+	d.meta.PauseNs = int64(d.pause)
 	if err := d.writer.Finish(d.meta); err != nil {
 		return nil, nil, err
 	}
 	if !o.Stop {
 		d.endSnapshots()
 	}
-	return d, &Result{Pause: pause, Bytes: d.writer.Written(), Sleepers: d.frozen.Sleepers(), Requests: d.requests, Notes: d.notes}, nil
+	return d, &Result{Pause: d.pause, Bytes: d.writer.Written(), Sleepers: d.frozen.Sleepers(), Requests: d.requests, Notes: d.notes}, nil
 }
 
 // stopAndDescribe is the job's pause.
@@ -178,6 +181,7 @@ func (d *Dump) thaw() error {
 	if err := d.frozen.Thaw(); err != nil && first == nil {
 		first = err
 	}
+	d.pause = time.Since(d.began)
 	return first
 }
 

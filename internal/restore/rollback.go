@@ -128,7 +128,7 @@ func onlyMessages(path string, from int64) bool {
 		return false
 	}
 	for line := range bytes.Lines(tail) {
-		if !bytes.HasPrefix(line, []byte("esky-wrap: ")) && !bytes.HasPrefix(line, []byte("slurmstepd: ")) {
+		if !bytes.HasPrefix(line, []byte("esky-wrap: ")) && !bytes.HasPrefix(line, []byte("slurmstepd")) {
 			return false
 		}
 	}

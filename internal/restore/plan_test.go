@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package restore
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+)
+
+// proc4 is a process by its pid, parent, group and session.
+func proc4(pid, ppid, pgid, sid int32) *imagepb.Process {
+	return &imagepb.Process{Pid: pid, Ppid: ppid, Pgid: pgid, Sid: sid}
+}
+
+// show writes a tree as pid[flags](before;after).
+func show(nodes []*Node) string {
+	var all []string
+	for _, n := range nodes {
+		s := fmt.Sprint(n.Pid)
+		for i, on := range []bool{n.NewSid, n.NewGroup, n.Ghost} {
+			if on {
+				s += string("SGx"[i])
+			}
+		}
+		if len(n.Before)+len(n.After) > 0 {
+			s += "(" + show(n.Before) + ";" + show(n.After) + ")"
+		}
+		all = append(all, s)
+	}
+	return strings.Join(all, " ")
+}
+
+func TestTree(t *testing.T) {
+	for name, c := range map[string]struct {
+		procs []*imagepb.Process
+		want  string
+	}{
+		"one":                            {[]*imagepb.Process{proc4(10, 1, 10, 10)}, "10S"},
+		"a child":                        {[]*imagepb.Process{proc4(10, 1, 10, 10), proc4(11, 10, 10, 10)}, "10S(;11)"},
+		"a child with a group":           {[]*imagepb.Process{proc4(10, 1, 10, 10), proc4(11, 10, 11, 10)}, "10S(;11G)"},
+		"a child with a session":         {[]*imagepb.Process{proc4(10, 1, 10, 10), proc4(11, 10, 11, 11)}, "10S(;11S)"},
+		"a child older than the session": {[]*imagepb.Process{proc4(10, 1, 10, 10), proc4(11, 10, 10, 9)}, "9Sx 10S(11;)"},
+		"an orphan":                      {[]*imagepb.Process{proc4(10, 1, 10, 10), proc4(12, 1, 10, 10)}, "10S(;12)"},
+		"a session without leader":       {[]*imagepb.Process{proc4(12, 1, 10, 10)}, "10Sx(;12)"},
+		"a group without leader":         {[]*imagepb.Process{proc4(10, 1, 10, 10), proc4(13, 10, 12, 10)}, "10S(;12Gx 13)"},
+	} {
+		p, err := NewPlan(&imagepb.Image{Processes: c.procs})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := show(p.Roots); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+	if _, err := NewPlan(&imagepb.Image{Processes: []*imagepb.Process{proc4(11, 10, 11, 11)}}); err == nil {
+		t.Error("a process whose parent is not there got a place")
+	}
+}
+
+func TestPlanNumbers(t *testing.T) {
+	p := proc4(10, 1, 10, 10)
+	p.Threads = []*imagepb.Thread{{Tid: 10}, {Tid: 25}}
+	p.Fds = []*imagepb.Fd{{Number: 0}, {Number: 100}}
+	plan, err := NewPlan(&imagepb.Image{Processes: []*imagepb.Process{p}})
+	if err != nil || plan.LastPid != 25 || plan.StageBase != 101 {
+		t.Errorf("%+v %v", plan, err)
+	}
+	p.Fds = nil
+	if plan, err = NewPlan(&imagepb.Image{Processes: []*imagepb.Process{p}}); err != nil || plan.StageBase != first+spare {
+		t.Errorf("%+v %v", plan, err)
+	}
+}
+
+func TestFreeAddress(t *testing.T) {
+	vma := func(start, end uint64) *imagepb.Process {
+		return &imagepb.Process{Vmas: []*imagepb.Vma{{Start: start, End: end}}}
+	}
+	const need = stubLen + 2*margin
+	for name, c := range map[string]struct {
+		procs []*imagepb.Process
+		want  uint64
+	}{
+		"nothing":                  {nil, lowest + margin},
+		"behind":                   {[]*imagepb.Process{vma(lowest, 0x400000)}, 0x400000 + margin},
+		"room enough":              {[]*imagepb.Process{vma(lowest+need, lowest+need+4096)}, lowest + margin},
+		"not quite":                {[]*imagepb.Process{vma(lowest+need-4096, 0x40000000)}, 0x40000000 + margin},
+		"taken by another process": {[]*imagepb.Process{vma(0x40000000, 0x50000000), vma(lowest, 0x40000000)}, 0x50000000 + margin},
+		"one within another":       {[]*imagepb.Process{vma(lowest, 0x50000000), vma(0x10000000, 0x20000000)}, 0x50000000 + margin},
+	} {
+		if got, err := freeAddress(c.procs); err != nil || got != c.want {
+			t.Errorf("%s: %#x %v, want %#x", name, got, err, c.want)
+		}
+	}
+	if at, err := freeAddress([]*imagepb.Process{vma(lowest, highest)}); err == nil {
+		t.Errorf("%#x in a full address space", at)
+	}
+}
+
+// TestScriptRoom: a batch that outgrows its room is not begun.
+func TestScriptRoom(t *testing.T) {
+	small := &task{room: 4096}
+	s := small.script()
+	for range 3072/recordLen + 1 {
+		s.add("getpid", 39)
+	}
+	if _, err := s.run(); err == nil || !strings.Contains(err.Error(), "do not fit") {
+		t.Errorf("records: %v", err)
+	}
+	s = small.script()
+	s.bytes(make([]byte, 1025))
+	s.add("getpid", 39)
+	if _, err := s.run(); err == nil || !strings.Contains(err.Error(), "do not fit") {
+		t.Errorf("data: %v", err)
+	}
+	big := &task{room: areaLen}
+	s = big.script()
+	for !s.full() {
+		s.add("getpid", 39)
+	}
+	if n := uint64(len(s.calls)) * recordLen; n > areaLen-areaLen/dataShare {
+		t.Errorf("full only after %d bytes of records", n)
+	}
+}

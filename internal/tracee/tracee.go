@@ -69,11 +69,20 @@ func Seize(tid int) error {
 }
 
 // Reap takes note of the death of a tracee, if it is dead, and of nothing else.
-// Unlike all else here it may be called on any thread.
+// Unlike all else here it may be called on any thread. It looks before it waits,
+// because a wait for the dead alone would take the report of a stopped tracee
+// with it (wait_task_stopped in kernel/exit.c).
 func Reap(tid int) (dead bool) {
+	const cldDumped = 3 // CLD_EXITED, CLD_KILLED, CLD_DUMPED of sigaction(2)
 	var info unix.Siginfo
-	err := unix.Waitid(unix.P_PID, tid, &info, unix.WEXITED|unix.WNOHANG|unix.WALL, nil)
-	return err == nil && info.Signo == int32(unix.SIGCHLD)
+	const how = unix.WEXITED | unix.WNOHANG | unix.WALL
+	if err := unix.Waitid(unix.P_PID, tid, &info, how|unix.WNOWAIT, nil); err != nil {
+		return false
+	}
+	if info.Signo != int32(unix.SIGCHLD) || info.Code < 1 || info.Code > cldDumped {
+		return false
+	}
+	return unix.Waitid(unix.P_PID, tid, &info, how, nil) == nil
 }
 
 // ArmExitKill sets Options in full on a stopped thread. Seize leaves EXITKILL

@@ -369,6 +369,27 @@ func TestTryWaitGivesUp(t *testing.T) {
 	}
 }
 
+// TestReap: only death is taken note of, not a stop that waits to be reported.
+func TestReap(t *testing.T) {
+	c := newChild(t)
+	must(t, Settle(c.pid))
+	must(t, SetRegs(c.pid, c.regs))
+	must(t, Cont(c.pid, 0))
+	must(t, Interrupt(c.pid))
+	c.await("stop", func() bool { st, err := procfs.ReadStat(c.pid, 0); return err == nil && st.State == 't' })
+	if Reap(c.pid) {
+		t.Error("a stopped tracee was taken for dead")
+	}
+	if s, ok, err := TryWait(c.pid, time.Now().Add(time.Second)); err != nil || !ok || s.Event() != unix.PTRACE_EVENT_STOP {
+		t.Fatalf("%v %v %v: the stop is not reported any more", s, ok, err)
+	}
+	must(t, unix.Kill(c.pid, unix.SIGKILL))
+	c.await("death", func() bool { return Reap(c.pid) })
+	if Reap(c.pid) {
+		t.Error("it died twice")
+	}
+}
+
 func TestRegsEncoding(t *testing.T) {
 	var r Regs
 	r.Rip, r.Rax, r.Orig_rax, r.Fs_base, r.Gs = 1, 2, 3, 4, 5

@@ -186,7 +186,7 @@ func startWorker(verb string, request any) (*worker, error) {
 	defer outW.Close()
 	cmd := exec.Command("/proc/self/exe", verb)
 	cmd.Args[0] = "esky-worker"
-	cmd.Env = []string{"GOTRACEBACK=all", "GOGC=" + os.Getenv("GOGC")}
+	cmd.Env = []string{} // nothing of the job's, not its LD_PRELOAD
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{inR, outW}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

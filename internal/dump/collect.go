@@ -38,6 +38,7 @@ func (d *Dump) collect() error {
 		refused = append(refused, refuseProcess(d.o.Init, &p.Stat, &p.Status)...)
 		refused = append(refused, refuseMaps(p.Pid, p.Stat.Comm, q.maps)...)
 	}
+	refused = append(refused, refuseShared(d.frozen.Live())...)
 	if len(refused) > 0 {
 		return &RefusedError{refused}
 	}
@@ -95,6 +96,11 @@ func (d *Dump) collectProcess(q *process) (*imagepb.Process, error) {
 	if q.Stopped != 0 {
 		pb.State, pb.StopSignal = imagepb.Process_STOPPED, int32(q.Stopped)
 	}
+	// First of all its pending signals: a SIGSTOP among them is delivered as soon
+	// as the process runs, in the stub too.
+	if err := d.fromOutside(q, pb); err != nil {
+		return nil, err
+	}
 	if err := q.openStub(); err != nil {
 		return nil, fmt.Errorf("enter: %w", err)
 	}
@@ -103,7 +109,7 @@ func (d *Dump) collectProcess(q *process) (*imagepb.Process, error) {
 		d.noteRequests(newShimState(q))
 	}
 	for _, step := range []func(*process, *imagepb.Process) error{
-		d.fromOutside, d.fromInside, d.collectThreads, d.collectVmas,
+		d.fromInside, d.collectThreads, d.collectVmas,
 	} {
 		if err := step(q, pb); err != nil {
 			return nil, err

@@ -150,18 +150,11 @@ func find(sorted []*file, f *file) (at int, same bool, err error) {
 
 // compareDescriptions asks kcmp(2), which puts all descriptions in some order.
 func compareDescriptions(pid1, fd1, pid2, fd2 int) (int, error) {
-	const kcmpFile = 0
-	order, _, errno := unix.RawSyscall6(unix.SYS_KCMP, uintptr(pid1), uintptr(pid2), kcmpFile, uintptr(fd1), uintptr(fd2), 0)
-	if errno != 0 {
-		return 0, fmt.Errorf("compare descriptor %d of pid %d with %d of pid %d: %w", fd1, pid1, fd2, pid2, errno)
+	order, err := kcmp(pid1, pid2, kcmpFile, fd1, fd2)
+	if err != nil {
+		return 0, fmt.Errorf("compare descriptor %d of pid %d with %d of pid %d: %w", fd1, pid1, fd2, pid2, err)
 	}
-	switch order {
-	case 1:
-		return -1, nil
-	case 2:
-		return 1, nil
-	}
-	return int(order), nil
+	return order, nil
 }
 
 func sameDescription(pid1, fd1, pid2, fd2 int) (bool, error) {

@@ -91,6 +91,29 @@ func refuseProcess(initPid int, st *procfs.Stat, status *procfs.Status) []string
 	return refused
 }
 
+// refuseShared finds processes that share more than threads' children and vfork
+// do: clone(2) can leave two processes one memory, or one table of descriptors.
+func refuseShared(procs []*freeze.Process) []string {
+	shared := []struct {
+		kind uintptr // of kcmp(2)
+		what string
+	}{{kcmpVM, "its memory"}, {kcmpFiles, "its table of descriptors"}, {kcmpFS, "its working directory and umask"}, {kcmpSighand, "its signal handlers"}}
+	var refused []string
+	for _, p := range procs {
+		for _, parent := range procs {
+			if parent.HostPid != p.Stat.Ppid {
+				continue
+			}
+			for _, s := range shared {
+				if order, err := kcmp(p.HostPid, parent.HostPid, s.kind, 0, 0); err == nil && order == 0 {
+					refused = append(refused, fmt.Sprintf("pid %d (%s) shares %s with its parent %d (clone without CLONE_THREAD)", p.Pid, p.Stat.Comm, s.what, parent.Pid))
+				}
+			}
+		}
+	}
+	return refused
+}
+
 // refuseMaps checks mappings; their flags are there only in smaps.
 func refuseMaps(pid int, comm string, maps []procfs.Mapping) []string {
 	var refused []string

@@ -19,6 +19,7 @@ type proc struct {
 	node    *Node
 	pb      *imagepb.Process
 	threads []*task // as pb.Threads; the first is the task itself
+	reaper  *proc   // of a ghost that is not a child of the init
 	insn    uint64  // a syscall instruction in its vDSO, once that is in place
 }
 
@@ -53,15 +54,33 @@ func (r *restorer) make(n *Node, maker *task, asSibling bool) error {
 		}
 	}
 	for _, c := range n.After {
-		// A child of the init in this session is made as our sibling, if we
-		// are a child of the init ourselves.
-		orphan := c.P != nil && c.P.Ppid == 1 || c.Ghost
-		if orphan && !asSibling {
-			return fmt.Errorf("pid %d: an orphan in the session of pid %d, which is no child of the init", c.Pid, n.Pid)
-		}
-		if err := r.make(c, p.task, orphan); err != nil {
+		if err := r.makeMember(c, p, asSibling); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// makeMember makes a process that p has to make, because it is in p's session. One
+// that is to be a child of the init is made as p's sibling, if p is such a child
+// itself; else as the child of a ghost, whose end makes it an orphan, as it was.
+func (r *restorer) makeMember(c *Node, p *proc, pIsRoot bool) error {
+	orphan := c.P != nil && c.P.Ppid == 1
+	switch {
+	case (orphan || c.Ghost) && pIsRoot:
+		return r.make(c, p.task, true)
+	case orphan && p.node.Ghost:
+		return r.make(c, p.task, false)
+	case orphan:
+		r.plan.LastPid++
+		return r.makeMember(&Node{Pid: r.plan.LastPid, Ghost: true, After: []*Node{c}}, p, false)
+	}
+	before := len(r.procs)
+	if err := r.make(c, p.task, false); err != nil {
+		return err
+	}
+	if c.Ghost {
+		r.procs[before].reaper = p
 	}
 	return nil
 }
@@ -117,13 +136,26 @@ func (r *restorer) groups() error {
 	return nil
 }
 
-// endGhosts ends the processes that were there only to lead. Children of the
-// init are reaped by it.
+// reap waits for a dead ghost that was a child of p; one without a reaper was a
+// child of the init, which reaps it.
+func (p *proc) reap(pid int) error {
+	if p == nil {
+		return nil
+	}
+	s := p.script()
+	s.add("wait4", unix.SYS_WAIT4, uint64(pid), 0, unix.WALL, 0)
+	return s.do()
+}
+
+// endGhosts ends the processes that were there only to lead.
 func (r *restorer) endGhosts() error {
 	kept := r.procs[:0]
 	for _, p := range r.procs {
 		if p.node.Ghost {
 			if err := kill(p.host); err != nil {
+				return err
+			}
+			if err := p.reaper.reap(p.node.Pid); err != nil {
 				return err
 			}
 			continue

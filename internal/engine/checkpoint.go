@@ -122,6 +122,7 @@ func (c *Checkpoint) Finish(end bool) error {
 		verdict = verdictEnd
 	}
 	if err := w.requests.Encode(verdict); err != nil {
+		_ = w.end()
 		return fmt.Errorf("end the job's pause: %w", &TracerError{err})
 	}
 	return w.end()

@@ -149,23 +149,31 @@ func (p *initProcess) start(s *Start) error {
 
 func (p *initProcess) resume(r *Resume) error {
 	p.mainPid, p.status = r.MainPid, r.MainStatus
-	if err := setClocks(r); err != nil {
-		return forbidden{err}
-	}
 	path, cleanup, err := executable(r.Seed)
 	if err != nil {
 		return err
 	}
 	defer cleanup()
-	pid, err := p.spawn(path, []string{"esky-seed"}, nil, "/")
+	self, err := os.Open("/proc/self")
 	if err != nil {
 		return err
+	}
+	defer self.Close()
+	// The seed comes before the clocks and joins them through its descriptor
+	// SeedInitFD: until Linux 6.2 who has unshared its time namespace cannot
+	// vfork (EINVAL from copy_process), which os.StartProcess does.
+	pid, err := p.spawn(path, []string{"esky-seed"}, nil, "/", self)
+	if err != nil {
+		return err
+	}
+	if err := setClocks(r); err != nil {
+		return forbidden{err}
 	}
 	return p.reports.Encode(report{Ready: true, Pid: pid})
 }
 
 // setClocks makes a time namespace in which the clocks go on from where the
-// image left them (time_namespaces(7)). It holds for children made from now on.
+// image left them (time_namespaces(7)). The seed joins it.
 func setClocks(r *Resume) error {
 	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
 		return fmt.Errorf("make a time namespace: %w", err)
@@ -211,10 +219,10 @@ func executable(elf []byte) (path string, cleanup func(), err error) {
 
 // spawn executes a program in a session of its own: nothing outside the
 // namespace can be a member of it, so all its ids can be restored.
-func (p *initProcess) spawn(path string, argv, env []string, dir string) (int, error) {
+func (p *initProcess) spawn(path string, argv, env []string, dir string, more ...*os.File) (int, error) {
 	proc, err := os.StartProcess(path, argv, &os.ProcAttr{
 		Dir: dir, Env: env,
-		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+		Files: append([]*os.File{os.Stdin, os.Stdout, os.Stderr}, more...),
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {

@@ -68,6 +68,9 @@ type report struct {
 	Request bool // a program asks for a checkpoint
 }
 
+// SeedInitFD is the seed's descriptor of the init's directory in /proc.
+const SeedInitFD = 3
+
 // Descriptors of the init, in the order of exec.Cmd.ExtraFiles.
 const (
 	configFD = 3 + iota

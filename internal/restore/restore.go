@@ -32,6 +32,7 @@ import (
 	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/namespace"
 	"github.com/esky-hpc/esky/internal/pages"
 	"github.com/esky-hpc/esky/internal/tracee"
 	"github.com/esky-hpc/esky/shim"
@@ -132,13 +133,30 @@ func (r *restorer) takeSeed() error {
 	if err := tracee.SetSigmask(host, allButTrap); err != nil {
 		return err
 	}
-	shift, err := freeze.ClockShift(host)
+	seed, err := plant(host, r.plan.Stub, shim.StubCode())
+	if err != nil {
+		return err
+	}
+	r.seed = seed
+	return r.joinClocks()
+}
+
+// joinClocks takes the seed, and all that is cloned off it, into the time
+// namespace that the init has made for its children.
+func (r *restorer) joinClocks() error {
+	s := r.seed.script()
+	s.add("close_range", unix.SYS_CLOSE_RANGE, namespace.SeedInitFD+1, uint64(^uint32(0)), 0)
+	s.add("open the time namespace", unix.SYS_OPENAT, namespace.SeedInitFD, s.string("ns/time_for_children"), unix.O_RDONLY, 0)
+	s.add("setns", unix.SYS_SETNS, namespace.SeedInitFD+1, unix.CLONE_NEWTIME)
+	if err := s.do(); err != nil {
+		return fmt.Errorf("set the job's clocks: %w", err)
+	}
+	shift, err := freeze.ClockShift(r.seed.host)
 	if err != nil {
 		return err
 	}
 	r.zero = time.Duration(r.meta.Clocks.MonotonicNs) - shift["monotonic"]
-	r.seed, err = plant(host, r.plan.Stub, shim.StubCode())
-	return err
+	return nil
 }
 
 // dropSeed ends what was needed only to make the others.

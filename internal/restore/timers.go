@@ -3,10 +3,12 @@
 package restore
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -97,6 +99,8 @@ func (r *restorer) setPosixTimers(p *proc) error {
 	s := p.script()
 	s.add("timer ids", unix.SYS_PRCTL, prTimerCreateRestoreIDs, 1, 0, 0, 0)
 	byID := s.do() == nil
+	// Upwards: an older kernel's ids only go up, and its list of timers goes down.
+	slices.SortFunc(p.pb.PosixTimers, func(a, b *imagepb.PosixTimer) int { return cmp.Compare(a.Id, b.Id) })
 	for _, t := range p.pb.PosixTimers {
 		if err := p.createTimer(t, byID); err != nil {
 			return fmt.Errorf("timer %d: %w", t.Id, err)

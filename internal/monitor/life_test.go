@@ -75,7 +75,7 @@ func TestLeaveSignalSavesAndRequeues(t *testing.T) {
 	}
 	meta := metaOf(t, dirOf(r, 1))
 	if meta.GetJob() != "fake-7" || !slices.Equal(meta.GetCommand(), []string{"prog", "arg"}) ||
-		meta.GetCwd() != "/work/dir" || meta.GetGeneration() != 1 || meta.GetAttempt() != 0 {
+		meta.GetCwd() != "/some/dir" || meta.GetGeneration() != 1 || meta.GetAttempt() != 0 {
 		t.Errorf("metadata %v", meta)
 	}
 }

@@ -60,7 +60,7 @@ func newRig(t *testing.T) *rig {
 		Store: filepath.Join(t.TempDir(), "store"), Command: []string{"prog", "arg"}, Env: []string{"A=1"},
 		Keep: 2, Files: "rollback", Margin: Span{Auto: true}, Version: "test",
 		Engine: r.engine, Adapter: r.adapter, Signals: r.signals, Reporter: r.events,
-		Facts: sched.Facts{Dir: "/work/dir", Ask: r.adapter.ask},
+		Facts: sched.Facts{Dir: "/some/dir", Ask: r.adapter.ask},
 		patience: patience{
 			lock: 50 * time.Millisecond, lockStep: 5 * time.Millisecond, signal: 100 * time.Millisecond,
 			action: time.Second, kill: 50 * time.Millisecond, gone: 2 * time.Second, cpuNote: 10 * time.Millisecond,

@@ -9,7 +9,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/esky-hpc/esky/internal/host"
-	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/monitor"
 )
 
@@ -31,20 +30,12 @@ type fit struct {
 }
 
 func match(c *cli.Context) error {
-	args, err := names(c, 1, 1)
-	if err != nil {
-		return err
-	}
-	all, err := targets(c, args[0])
-	if err != nil {
-		return err
-	}
-	r, err := image.Open(all[0].dir)
+	r, err := openNamed(c)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	f := fit{Image: all[0].dir, Reasons: []string{}}
+	f := fit{Image: r.Dir(), Reasons: []string{}}
 	for _, m := range host.Match(r.Meta().GetHost()) {
 		f.Reasons = append(f.Reasons, m.String())
 	}

@@ -58,16 +58,22 @@ type process struct {
 	Fds     int    `json:"descriptors"`
 }
 
-func show(c *cli.Context) error {
+// openNamed opens the image that the command's only argument names: of a job the
+// newest.
+func openNamed(c *cli.Context) (*image.Reader, error) {
 	args, err := names(c, 1, 1)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	all, err := targets(c, args[0])
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r, err := image.Open(all[0].dir)
+	return image.Open(all[0].dir)
+}
+
+func show(c *cli.Context) error {
+	r, err := openNamed(c)
 	if err != nil {
 		return err
 	}

@@ -108,11 +108,6 @@ func Detach(tid int, sig unix.Signal) error {
 	return wrap("detach", tid, ptrace(unix.PTRACE_DETACH, tid, 0, uintptr(sig)))
 }
 
-// Listen leaves a thread in its group-stop, where it was when it was seized.
-func Listen(tid int) error {
-	return wrap("listen", tid, ptrace(unix.PTRACE_LISTEN, tid, 0, 0))
-}
-
 // Wait blocks until the thread reports.
 func Wait(tid int) (Stop, error) {
 	var ws unix.WaitStatus

@@ -202,6 +202,40 @@ func Shorten(hostTid int, regs *tracee.Regs, nr int, left time.Duration) error {
 	return err
 }
 
+// updated are the calls whose remaining time the kernel writes to where the
+// program gave it when they are interrupted (select(2), "Linux notes"), by the
+// argument that points there and what a unit of its second word is.
+var updated = map[int]struct {
+	arg  int
+	unit time.Duration
+}{
+	unix.SYS_SELECT:   {4, time.Microsecond},
+	unix.SYS_PSELECT6: {4, time.Nanosecond},
+	unix.SYS_PPOLL:    {2, time.Nanosecond},
+}
+
+// Age takes the time that went by between the freeze and the resume off a wait
+// that the kernel issues anew with what it wrote to the program's memory.
+func Age(hostTid int, regs *tracee.Regs, by time.Duration) error {
+	u, ok := updated[regs.Syscall()]
+	if !ok || regs.Result() != tracee.RestartNoHand || regs.Arg(u.arg) == 0 {
+		return nil
+	}
+	at := regs.Arg(u.arg)
+	buf := make([]byte, 16)
+	if err := tracee.ReadMemory(hostTid, at, buf); err != nil {
+		return err
+	}
+	sec, part := binary.LittleEndian.Uint64(buf), binary.LittleEndian.Uint64(buf[8:])
+	if sec > uint64(forever/time.Second)-1 {
+		return nil
+	}
+	left := max(time.Duration(sec)*time.Second+time.Duration(part)*u.unit-by, 0)
+	binary.LittleEndian.PutUint64(buf, uint64(left/time.Second))
+	binary.LittleEndian.PutUint64(buf[8:], uint64(left%time.Second/u.unit))
+	return tracee.WriteMemory(hostTid, at, buf)
+}
+
 // shorten leaves the wait only the time it still had.
 func (j *Job) shorten(t *Thread, nr int, w timed) {
 	ask, ok := w.timeout(t)

@@ -93,6 +93,8 @@ func (r *restorer) setRegisters(p *proc) error {
 			if err := r.wait(p, t, pb, &regs); err != nil {
 				return fmt.Errorf("thread %d: wait again: %w", pb.Tid, err)
 			}
+		} else if err := freeze.Age(t.host, &regs, r.since()); err != nil {
+			return fmt.Errorf("thread %d: shorten its wait: %w", pb.Tid, err)
 		}
 		final[i] = regs
 	}

@@ -57,8 +57,11 @@ func (r *restorer) left(ns int64) int64 {
 	if ns == math.MaxInt64 {
 		return ns
 	}
-	return max(ns-int64(freeze.Monotonic()-r.zero), 1)
+	return max(ns-int64(r.since()), 1)
 }
+
+// since is how far the job's clocks have come from where they were saved.
+func (r *restorer) since() time.Duration { return freeze.Monotonic() - r.zero }
 
 // leftOf does so for the clock of a timer. Real time has not stood still, but
 // only a timer with an absolute time is to know.

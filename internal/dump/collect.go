@@ -32,15 +32,18 @@ func (d *Dump) collect() error {
 		if q.maps, err = procfs.ReadMaps(p.HostPid); err != nil {
 			return err
 		}
-		if err = q.openMemory(); err != nil {
-			return err
-		}
 		refused = append(refused, refuseProcess(d.o.Init, &p.Stat, &p.Status)...)
+		refused = append(refused, refuseThreads(p)...)
 		refused = append(refused, refuseMaps(p.Pid, p.Stat.Comm, q.maps)...)
 	}
 	refused = append(refused, refuseShared(d.frozen.Live())...)
 	if len(refused) > 0 {
 		return &RefusedError{refused}
+	}
+	for _, q := range d.procs {
+		if err := q.openMemory(); err != nil {
+			return err
+		}
 	}
 	if err := d.collectClocks(); err != nil {
 		return err

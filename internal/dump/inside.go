@@ -231,10 +231,6 @@ func runAll(batches []*tracee.Batch, code uint64) error {
 
 // describeThread reads what ptrace and /proc tell of a thread.
 func (q *process) describeThread(t *freeze.Thread) (*imagepb.Thread, error) {
-	status, err := procfs.ReadStatus(q.HostPid, t.HostTid)
-	if err != nil {
-		return nil, err
-	}
 	stat, err := procfs.ReadStat(q.HostPid, t.HostTid)
 	if err != nil {
 		return nil, err
@@ -242,13 +238,17 @@ func (q *process) describeThread(t *freeze.Thread) (*imagepb.Thread, error) {
 	pb := &imagepb.Thread{
 		Tid: int32(t.Tid), Comm: stat.Comm, Gpregs: t.Regs.Encode(), Sigmask: t.Sigmask,
 		Nice: int32(stat.Nice), Policy: uint32(stat.Policy), RtPriority: uint32(stat.RtPriority),
-		NoNewPrivs: status.NoNewPrivs, WaitSyscall: -1,
+		NoNewPrivs: t.Status.NoNewPrivs, WaitSyscall: -1,
 	}
 	if t.Wait != nil {
 		pb.WaitSyscall, pb.WaitRemainingNs = int32(t.Wait.Syscall), int64(t.Wait.Remaining)
 	}
 	if pb.Xstate, err = tracee.Xstate(t.HostTid); err != nil {
 		return nil, err
+	}
+	if amxTiles(pb.Xstate) {
+		return nil, &RefusedError{[]string{fmt.Sprintf("thread %d (%s) of pid %d computes with AMX tiles just now, which are not carried yet: "+
+			"try again later, or start the program so that it does without (ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16)", t.Tid, stat.Comm, q.Pid)}}
 	}
 	if pb.Pending, err = pending(t.HostTid, false); err != nil {
 		return nil, err
@@ -261,7 +261,7 @@ func (q *process) describeThread(t *freeze.Thread) (*imagepb.Thread, error) {
 		return nil, err
 	}
 	pb.RseqPtr, pb.RseqSize, pb.RseqSig = rseq.Ptr, rseq.Size, rseq.Sig
-	if pb.Affinity, err = q.ownAffinity(&status); err != nil {
+	if pb.Affinity, err = q.ownAffinity(&t.Status); err != nil {
 		return nil, err
 	}
 	pb.Ioprio, err = ioprio(t.HostTid)

@@ -4,7 +4,6 @@ package dump
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/esky-hpc/esky/internal/freeze"
@@ -40,10 +39,7 @@ func preflightProcess(initPid, pid int, notForked map[int][]procfs.Mapping) []st
 		return nil
 	}
 	refused := refuseProcess(initPid, &stat, &status)
-	if status.TracerPid != 0 {
-		refused = append(refused, fmt.Sprintf("pid %d (%s) is being traced by pid %d of the host: end that debugger first",
-			last(status.NSpid), stat.Comm, status.TracerPid))
-	}
+	refused = append(refused, preflightThreads(pid, &status)...)
 	if maps, err := procfs.ReadSmaps(pid); err == nil {
 		refused = append(refused, refuseMaps(last(status.NSpid), stat.Comm, maps)...)
 		for i := range maps {
@@ -62,18 +58,8 @@ func refuseProcess(initPid int, st *procfs.Stat, status *procfs.Status) []string
 	no := func(format string, args ...any) {
 		refused = append(refused, fmt.Sprintf("pid %d (%s) ", last(status.NSpid), st.Comm)+fmt.Sprintf(format, args...))
 	}
-	if status.Seccomp != 0 {
-		no("has a seccomp filter")
-	}
 	if strings.Contains(status.ThreadFeatures, "shstk") {
 		no("uses a shadow stack: start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")
-	}
-	uid := os.Getuid()
-	for _, id := range status.Uid {
-		if id != uid {
-			no("runs as uid %d, not as the job's owner %d", id, uid)
-			break
-		}
 	}
 	for _, ns := range []string{"pid", "user", "mnt", "net", "ipc", "uts", "cgroup"} {
 		want, _ := procfs.Link(initPid, "ns/"+ns)
@@ -82,34 +68,23 @@ func refuseProcess(initPid int, st *procfs.Stat, status *procfs.Status) []string
 			no("lives in a %s namespace of its own", ns)
 		}
 	}
+	// Those that the next child gets; a process that has none yet cannot be asked.
+	for ns, children := range map[string]string{"pid": "pid_for_children", "time": "time_for_children"} {
+		want, _ := procfs.Link(st.Pid, "ns/"+ns)
+		if have, err := procfs.Link(st.Pid, "ns/"+children); want != "" && err == nil && have != want {
+			no("has made a %s namespace for its children", ns)
+		}
+	}
+	if want, err := procfs.Link(initPid, "ns/time_for_children"); err == nil {
+		if have, err := procfs.Link(st.Pid, "ns/time"); err == nil && have != want {
+			no("lives in a time namespace of its own")
+		}
+	}
 	if root, err := procfs.Link(st.Pid, "root"); err == nil && root != "/" {
 		no("has changed its root directory to %s", root)
 	}
 	if cwd, err := procfs.Link(st.Pid, "cwd"); err == nil && strings.HasSuffix(cwd, " (deleted)") {
 		no("has a working directory that was deleted: %s", strings.TrimSuffix(cwd, " (deleted)"))
-	}
-	return refused
-}
-
-// refuseShared finds processes that share more than threads' children and vfork
-// do: clone(2) can leave two processes one memory, or one table of descriptors.
-func refuseShared(procs []*freeze.Process) []string {
-	shared := []struct {
-		kind uintptr // of kcmp(2)
-		what string
-	}{{kcmpVM, "its memory"}, {kcmpFiles, "its table of descriptors"}, {kcmpFS, "its working directory and umask"}, {kcmpSighand, "its signal handlers"}}
-	var refused []string
-	for _, p := range procs {
-		for _, parent := range procs {
-			if parent.HostPid != p.Stat.Ppid {
-				continue
-			}
-			for _, s := range shared {
-				if order, err := kcmp(p.HostPid, parent.HostPid, s.kind, 0, 0); err == nil && order == 0 {
-					refused = append(refused, fmt.Sprintf("pid %d (%s) shares %s with its parent %d (clone without CLONE_THREAD)", p.Pid, p.Stat.Comm, s.what, parent.Pid))
-				}
-			}
-		}
 	}
 	return refused
 }

@@ -113,6 +113,7 @@ func failureOf(err error) *failure {
 	var busy *freeze.BusyError
 	var leader *freeze.LeaderError
 	var vfork *freeze.VforkError
+	var traced *freeze.TracedError
 	var damaged *image.DamagedError
 	var changed *restore.ChangedError
 	switch {
@@ -124,6 +125,8 @@ func failureOf(err error) *failure {
 		f.Kind, f.Reasons = "refused", []string{leader.Error()}
 	case errors.As(err, &vfork):
 		f.Kind, f.Reasons = "refused", []string{vfork.Error()}
+	case errors.As(err, &traced):
+		f.Kind, f.Reasons = "refused", []string{traced.Error()}
 	case errors.Is(err, freeze.ErrEnded):
 		f.Kind = "ended"
 	case errors.As(err, &damaged):

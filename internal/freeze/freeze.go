@@ -57,7 +57,8 @@ type Thread struct {
 	Tid     int // in the job's namespace
 	Regs    tracee.Regs
 	Sigmask uint64
-	Wait    *Wait // the timed wait it was in, if any
+	Status  procfs.Status // of this thread alone
+	Wait    *Wait         // the timed wait it was in, if any
 
 	seen    bool        // has reported its stop
 	read    bool        // its registers and mask are known

@@ -44,6 +44,7 @@ func (j *Job) readState(t *Thread, known []Sleeper) error {
 	if err != nil {
 		return err
 	}
+	t.Status = status
 	t.Tid = status.NSpid[len(status.NSpid)-1]
 	if t.Regs, err = tracee.GetRegs(t.HostTid); err != nil {
 		return err

@@ -95,6 +95,17 @@ func isOurs(pid, tid int) bool {
 	return err == nil && status.TracerPid == unix.Gettid()
 }
 
+// TracedError says that a debugger has a thread of the job; there can be only one.
+type TracedError struct {
+	Pid    int // in the job's namespace
+	Comm   string
+	Tracer int // host pid
+}
+
+func (e *TracedError) Error() string {
+	return fmt.Sprintf("pid %d (%s) is being traced by pid %d of the host: end that debugger first", e.Pid, e.Comm, e.Tracer)
+}
+
 func ignoreDead(pid, tid int, err error) error {
 	if errors.Is(err, tracee.ErrGone) {
 		return nil
@@ -104,7 +115,7 @@ func ignoreDead(pid, tid int, err error) error {
 		return nil
 	}
 	if status, e := procfs.ReadStatus(pid, tid); e == nil && status.TracerPid != 0 {
-		return fmt.Errorf("pid %d (%s) is being traced by pid %d (a debugger?): %w", pid, st.Comm, status.TracerPid, err)
+		return &TracedError{Pid: status.NSpid[len(status.NSpid)-1], Comm: st.Comm, Tracer: status.TracerPid}
 	}
 	return err
 }

@@ -18,6 +18,7 @@ const (
 	ptraceGetSigmask    = 0x420a
 	ptraceSetSigmask    = 0x420b
 	ptraceGetRseqConfig = 0x420f
+	ptraceGetDispatch   = 0x4211 // PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
 	ntX86Xstate         = 0x202
 	peekSiginfoShared   = 1
 	siginfoSize         = 128
@@ -176,4 +177,12 @@ func transfer(nr uintptr, what string, pid int, addr uint64, buf []byte) error {
 		return fmt.Errorf("%s pid %d at %#x: only %d of %d bytes are mapped", what, pid, addr, n, len(buf))
 	}
 	return nil
+}
+
+// DispatchesSyscalls says that the thread has system calls turned into signals
+// (PR_SET_SYSCALL_USER_DISPATCH of prctl(2)); a kernel before Linux 6.4 will not say.
+func DispatchesSyscalls(tid int) bool {
+	var config struct{ mode, selector, offset, length uint64 }
+	err := ptrace(ptraceGetDispatch, tid, unsafe.Sizeof(config), uintptr(unsafe.Pointer(&config)))
+	return err == nil && config.mode != 0
 }

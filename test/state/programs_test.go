@@ -20,6 +20,7 @@ type build struct {
 	kind  string   // glibc, static or musl
 	argv  []string // program and mode
 	fate  string   // carried, or refused
+	words string   // that the reason of a refusal has
 	about string
 }
 
@@ -62,14 +63,15 @@ func parse(text string) ([]build, error) {
 		if len(f) != 5 || f[0] == "" || f[1] == "" || f[2] == "" {
 			return nil, fmt.Errorf("line %d: not five fields: %s", n+1, line)
 		}
-		if f[3] != "carried" && f[3] != "refused" {
-			return nil, fmt.Errorf("line %d: expected %q is neither carried nor refused", n+1, f[3])
+		fate, words, _ := strings.Cut(f[3], " ")
+		if fate != "carried" && (fate != "refused" || words == "") {
+			return nil, fmt.Errorf("line %d: expected %q is neither carried nor refused with a reason", n+1, f[3])
 		}
 		for _, kind := range strings.Fields(f[2]) {
 			if !slices.Contains([]string{"glibc", "static", "musl"}, kind) {
 				return nil, fmt.Errorf("line %d: no build %q", n+1, kind)
 			}
-			all = append(all, build{f[0], kind, strings.Fields(f[1]), f[3], f[4]})
+			all = append(all, build{f[0], kind, strings.Fields(f[1]), fate, words, f[4]})
 		}
 	}
 	return all, nil

@@ -78,7 +78,7 @@ func drive(j *harness.Job, b build, w way) {
 	ready(j, r)
 	switch {
 	case b.fate == "refused":
-		refused(j, r, w)
+		refused(j, r, w, b.words)
 	case w.stops == 0:
 		j.Checkpoint()
 	}
@@ -94,15 +94,15 @@ func drive(j *harness.Job, b build, w way) {
 }
 
 // refused asks for a checkpoint of a program whose state cannot be carried: it
-// must be refused with a reason, and leave no image.
-func refused(j *harness.Job, r *harness.Run, w way) {
+// must be refused with the right reason, and leave no image.
+func refused(j *harness.Job, r *harness.Run, w way, words string) {
 	j.T.Helper()
 	var flags []string
 	if w.stops > 0 {
 		flags = append(flags, "--stop")
 	}
 	o := j.TryCheckpoint(flags...)
-	if o.Status != harness.ExitHost || strings.TrimSpace(o.Stderr) == "" {
+	if o.Status != harness.ExitHost || !strings.Contains(o.Stderr, words) {
 		j.T.Fatalf("checkpoint of what cannot be carried: %s", o)
 	}
 	if n := len(j.Generations()); n != 0 || r.Ended() {

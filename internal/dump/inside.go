@@ -63,6 +63,8 @@ func (d *Dump) fromInside(q *process, pb *imagepb.Process) error {
 	thp := add(tracee.Sys("prctl", unix.SYS_PRCTL, unix.PR_GET_THP_DISABLE))
 	persona := add(tracee.Sys("personality", unix.SYS_PERSONALITY, noPersonality))
 	brk := add(tracee.Sys("brk", unix.SYS_BRK))
+	habits := newHabits(add, at)
+	at += 8
 	if len(calls) > q.stub.MaxCalls(q.stub.AreaSize-dataAt) || at > q.stub.Area+q.stub.AreaSize {
 		return &RefusedError{[]string{fmt.Sprintf("pid %d has %d POSIX timers, more than can be carried", q.Pid, len(timers))}}
 	}
@@ -92,6 +94,7 @@ func (d *Dump) fromInside(q *process, pb *imagepb.Process) error {
 		pb.Dumpable = 0
 	}
 	pb.Personality, pb.Mm.Brk = uint32(persona.Result), uint64(brk.Result)
+	habits.describe(pb, out[subreaper+8-posix:])
 	return nil
 }
 
@@ -261,6 +264,13 @@ func (q *process) describeThread(t *freeze.Thread) (*imagepb.Thread, error) {
 		return nil, err
 	}
 	pb.RseqPtr, pb.RseqSize, pb.RseqSig = rseq.Ptr, rseq.Size, rseq.Sig
+	if attr, err := unix.SchedGetAttr(t.HostTid, 0); err == nil {
+		const resetOnFork = 1
+		pb.SchedFlags = attr.Flags & resetOnFork
+		if pb.Policy != 0 || pb.SchedFlags != 0 {
+			pb.SchedRuntimeNs = attr.Runtime
+		}
+	}
 	if pb.Affinity, err = q.ownAffinity(&t.Status); err != nil {
 		return nil, err
 	}

@@ -78,12 +78,12 @@ func TestRefuseMap(t *testing.T) {
 		{procfs.Mapping{Path: "/dev/shm/x"}, ""},
 		{procfs.Mapping{Path: "[vvar]", VmFlags: []string{"rd", "pf", "io"}}, ""},
 		{procfs.Mapping{VmFlags: []string{"rd", "ht"}}, "huge pages"},
-		{procfs.Mapping{Path: "/dev/nvidia0"}, "device"},
+		{procfs.Mapping{Path: "/dev/nvidia0"}, "GPU"},
 		{procfs.Mapping{Path: "/x", VmFlags: []string{"io"}}, "device"},
 		{procfs.Mapping{VmFlags: []string{"um"}}, "userfaultfd"},
 		{procfs.Mapping{VmFlags: []string{"ss"}}, "shadow"},
 		{procfs.Mapping{Path: "/SYSV00000000"}, "System V"},
-		{procfs.Mapping{Path: "anon_inode:[io_uring]"}, "this kind"},
+		{procfs.Mapping{Path: "anon_inode:[io_uring]"}, "io_uring"},
 	} {
 		got := refuseMap(&c.m)
 		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {

@@ -109,6 +109,9 @@ func refuseMap(m *procfs.Mapping) string {
 		if m.Path == "[vvar]" || m.Path == "[vvar_vclock]" {
 			return ""
 		}
+		if strings.HasPrefix(m.Path, "/dev/") || strings.HasPrefix(m.Path, "anon_inode:") {
+			return refuseKind(m.Path)
+		}
 		return "memory of a device cannot be carried"
 	case m.Has("um"), m.Has("ui"):
 		return "its pages are supplied by userfaultfd"
@@ -119,9 +122,9 @@ func refuseMap(m *procfs.Mapping) string {
 	case strings.HasPrefix(m.Path, "/SYSV"):
 		return "System V shared memory is not carried yet"
 	case strings.HasPrefix(m.Path, "anon_inode:"):
-		return "this kind of memory cannot be carried"
+		return refuseKind(m.Path)
 	case strings.HasPrefix(m.Path, "/dev/") && m.Path != "/dev/zero" && !strings.HasPrefix(m.Path, "/dev/shm/"):
-		return "memory of a device cannot be carried"
+		return refuseKind(m.Path)
 	}
 	return ""
 }

@@ -48,7 +48,7 @@ func refuseFile(f *file) string {
 		if isStatelessDevice(&f.st) {
 			return ""
 		}
-		return "a device with a state of its own cannot be carried"
+		return refuseKind(f.link)
 	case unix.S_IFBLK:
 		return "a block device cannot be carried"
 	}
@@ -56,7 +56,7 @@ func refuseFile(f *file) string {
 	case "anon_inode:[eventfd]", "anon_inode:[eventpoll]", "anon_inode:[timerfd]", "anon_inode:[signalfd]":
 		return ""
 	}
-	return "this kind of file cannot be carried yet"
+	return refuseKind(f.link)
 }
 
 // Magic numbers of file systems whose files are no files

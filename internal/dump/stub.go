@@ -98,7 +98,9 @@ func (p *process) inject() error {
 	}
 	p.injected = uint64(mmap.Result)
 	code := p.injected + guard
-	if err := p.syscall(tracee.Sys("mprotect", unix.SYS_MPROTECT, code, pages.PageSize, unix.PROT_READ|unix.PROT_EXEC)); err != nil {
+	// Not mprotect(2), which PR_SET_MDWE forbids.
+	if err := p.syscall(tracee.Sys("mmap", unix.SYS_MMAP, code, pages.PageSize, unix.PROT_READ|unix.PROT_EXEC,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED, ^uint64(0), 0)); err != nil {
 		return err
 	}
 	area := code + pages.PageSize

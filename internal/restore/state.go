@@ -67,6 +67,8 @@ func (r *restorer) setProcess(p *proc) error {
 	if pb.ThpDisable {
 		s.add("huge pages", unix.SYS_PRCTL, unix.PR_SET_THP_DISABLE, 1)
 	}
+	r.mergeMemory(p)
+	askExtended(s, pb)
 	return p.adviseAndRun(s)
 }
 
@@ -107,7 +109,11 @@ func (r *restorer) setThreads(p *proc) error {
 		if pb.Pdeathsig != 0 {
 			s.add("parent death signal", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uint64(pb.Pdeathsig))
 		}
+		if p.pb.KeepCaps {
+			s.add("keep capabilities", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1)
+		}
 		if i == len(p.threads)-1 {
+			denyWriteExec(s, p.pb)
 			s.add("dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, uint64(min(p.pb.Dumpable, 1)))
 		}
 		if err := s.do(); err != nil {
@@ -164,10 +170,12 @@ func (r *restorer) setScheduling(p *proc, host int, t *imagepb.Thread) {
 			r.note("pid %d: thread %d: %s: %v", p.pb.Pid, t.Tid, what, err)
 		}
 	}
-	if t.Policy != 0 {
-		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: t.Policy, Priority: t.RtPriority, Nice: t.Nice}
+	if t.Policy != 0 || t.SchedFlags != 0 || t.SchedRuntimeNs != 0 {
+		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: t.Policy, Priority: t.RtPriority, Nice: t.Nice,
+			Flags: t.SchedFlags, Runtime: t.SchedRuntimeNs}
 		fail("scheduling policy", unix.SchedSetAttr(host, &attr, 0))
-	} else if t.Nice != 0 {
+	}
+	if t.Nice != 0 { // also beside SCHED_IDLE, of which sched_setattr(2) takes none
 		fail("nice", unix.Setpriority(unix.PRIO_PROCESS, host, int(t.Nice)))
 	}
 	if len(t.Affinity) > 0 {

@@ -852,7 +852,12 @@ type Process struct {
 	ShimBase       uint64                 `protobuf:"varint,24,opt,name=shim_base,json=shimBase" json:"shim_base,omitempty"`         // where the preload library is mapped, 0 if it is not
 	StopSignal     int32                  `protobuf:"zigzag32,25,opt,name=stop_signal,json=stopSignal" json:"stop_signal,omitempty"` // of a STOPPED process
 	ThpDisable     bool                   `protobuf:"varint,26,opt,name=thp_disable,json=thpDisable" json:"thp_disable,omitempty"`
-	StopNoticed    bool                   `protobuf:"varint,27,opt,name=stop_noticed,json=stopNoticed" json:"stop_noticed,omitempty"` // the parent has waited for the stop of a STOPPED process
+	StopNoticed    bool                   `protobuf:"varint,27,opt,name=stop_noticed,json=stopNoticed" json:"stop_noticed,omitempty"`  // the parent has waited for the stop of a STOPPED process
+	KeepCaps       bool                   `protobuf:"varint,180,opt,name=keep_caps,json=keepCaps" json:"keep_caps,omitempty"`          // PR_SET_KEEPCAPS
+	Mdwe           uint32                 `protobuf:"varint,181,opt,name=mdwe" json:"mdwe,omitempty"`                                  // PR_SET_MDWE
+	XcompPerm      uint64                 `protobuf:"varint,182,opt,name=xcomp_perm,json=xcompPerm" json:"xcomp_perm,omitempty"`       // extended states (AMX) that it has asked for, ARCH_GET_XCOMP_PERM
+	MemoryMerge    bool                   `protobuf:"varint,184,opt,name=memory_merge,json=memoryMerge" json:"memory_merge,omitempty"` // PR_SET_MEMORY_MERGE
+	Continued      bool                   `protobuf:"varint,183,opt,name=continued" json:"continued,omitempty"`                        // SIGCONT has made it run on, and the parent has not waited for that
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1076,6 +1081,41 @@ func (x *Process) GetStopNoticed() bool {
 	return false
 }
 
+func (x *Process) GetKeepCaps() bool {
+	if x != nil {
+		return x.KeepCaps
+	}
+	return false
+}
+
+func (x *Process) GetMdwe() uint32 {
+	if x != nil {
+		return x.Mdwe
+	}
+	return 0
+}
+
+func (x *Process) GetXcompPerm() uint64 {
+	if x != nil {
+		return x.XcompPerm
+	}
+	return 0
+}
+
+func (x *Process) GetMemoryMerge() bool {
+	if x != nil {
+		return x.MemoryMerge
+	}
+	return false
+}
+
+func (x *Process) GetContinued() bool {
+	if x != nil {
+		return x.Continued
+	}
+	return false
+}
+
 type Thread struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tid           int32                  `protobuf:"varint,1,opt,name=tid" json:"tid,omitempty"`
@@ -1103,8 +1143,10 @@ type Thread struct {
 	TimerslackNs  uint64                 `protobuf:"varint,23,opt,name=timerslack_ns,json=timerslackNs" json:"timerslack_ns,omitempty"`
 	// A relative wait that was in progress: how long it still had to last, and
 	// which system call it was. syscall < 0: none, or one without a timeout.
-	WaitSyscall     int32 `protobuf:"varint,24,opt,name=wait_syscall,json=waitSyscall" json:"wait_syscall,omitempty"`
-	WaitRemainingNs int64 `protobuf:"varint,25,opt,name=wait_remaining_ns,json=waitRemainingNs" json:"wait_remaining_ns,omitempty"`
+	WaitSyscall     int32  `protobuf:"varint,24,opt,name=wait_syscall,json=waitSyscall" json:"wait_syscall,omitempty"`
+	WaitRemainingNs int64  `protobuf:"varint,25,opt,name=wait_remaining_ns,json=waitRemainingNs" json:"wait_remaining_ns,omitempty"`
+	SchedFlags      uint64 `protobuf:"varint,180,opt,name=sched_flags,json=schedFlags" json:"sched_flags,omitempty"`               // of sched_setattr(2): SCHED_FLAG_RESET_ON_FORK, …
+	SchedRuntimeNs  uint64 `protobuf:"varint,181,opt,name=sched_runtime_ns,json=schedRuntimeNs" json:"sched_runtime_ns,omitempty"` // its slice, where it has asked for one
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1310,6 +1352,20 @@ func (x *Thread) GetWaitSyscall() int32 {
 func (x *Thread) GetWaitRemainingNs() int64 {
 	if x != nil {
 		return x.WaitRemainingNs
+	}
+	return 0
+}
+
+func (x *Thread) GetSchedFlags() uint64 {
+	if x != nil {
+		return x.SchedFlags
+	}
+	return 0
+}
+
+func (x *Thread) GetSchedRuntimeNs() uint64 {
+	if x != nil {
+		return x.SchedRuntimeNs
 	}
 	return 0
 }
@@ -3001,7 +3057,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\vboottime_ns\x18\x02 \x01(\x03R\n" +
 	"boottimeNs\x12\x1f\n" +
 	"\vrealtime_ns\x18\x03 \x01(\x03R\n" +
-	"realtimeNs\"\xc3\a\n" +
+	"realtimeNs\"\xd9\b\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\x05R\x04ppid\x12\x12\n" +
@@ -3035,12 +3091,18 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"stopSignal\x12\x1f\n" +
 	"\vthp_disable\x18\x1a \x01(\bR\n" +
 	"thpDisable\x12!\n" +
-	"\fstop_noticed\x18\x1b \x01(\bR\vstopNoticed\"-\n" +
+	"\fstop_noticed\x18\x1b \x01(\bR\vstopNoticed\x12\x1c\n" +
+	"\tkeep_caps\x18\xb4\x01 \x01(\bR\bkeepCaps\x12\x13\n" +
+	"\x04mdwe\x18\xb5\x01 \x01(\rR\x04mdwe\x12\x1e\n" +
+	"\n" +
+	"xcomp_perm\x18\xb6\x01 \x01(\x04R\txcompPerm\x12\"\n" +
+	"\fmemory_merge\x18\xb8\x01 \x01(\bR\vmemoryMerge\x12\x1d\n" +
+	"\tcontinued\x18\xb7\x01 \x01(\bR\tcontinued\"-\n" +
 	"\x05State\x12\v\n" +
 	"\aRUNNING\x10\x00\x12\v\n" +
 	"\aSTOPPED\x10\x01\x12\n" +
 	"\n" +
-	"\x06ZOMBIE\x10\x02\"\x8d\x06\n" +
+	"\x06ZOMBIE\x10\x02\"\xda\x06\n" +
 	"\x06Thread\x12\x10\n" +
 	"\x03tid\x18\x01 \x01(\x05R\x03tid\x12\x12\n" +
 	"\x04comm\x18\x02 \x01(\tR\x04comm\x12\x16\n" +
@@ -3071,7 +3133,10 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"noNewPrivs\x12#\n" +
 	"\rtimerslack_ns\x18\x17 \x01(\x04R\ftimerslackNs\x12!\n" +
 	"\fwait_syscall\x18\x18 \x01(\x05R\vwaitSyscall\x12*\n" +
-	"\x11wait_remaining_ns\x18\x19 \x01(\x03R\x0fwaitRemainingNs\"\xc8\x02\n" +
+	"\x11wait_remaining_ns\x18\x19 \x01(\x03R\x0fwaitRemainingNs\x12 \n" +
+	"\vsched_flags\x18\xb4\x01 \x01(\x04R\n" +
+	"schedFlags\x12)\n" +
+	"\x10sched_runtime_ns\x18\xb5\x01 \x01(\x04R\x0eschedRuntimeNs\"\xc8\x02\n" +
 	"\x02Mm\x12\x1d\n" +
 	"\n" +
 	"start_code\x18\x01 \x01(\x04R\tstartCode\x12\x19\n" +

@@ -68,7 +68,7 @@ func app() *cli.App {
 		Action:          noVerb,
 		Commands: []*cli.Command{
 			runCommand(), checkpointCommand(), resumeCommand(), statusCommand(), listCommand(), showCommand(),
-			verifyCommand(), matchCommand(), doctorCommand(), pruneCommand(),
+			verifyCommand(), matchCommand(), doctorCommand(), pruneCommand(), adoptCommand(),
 		},
 	}
 	for _, c := range a.Commands {

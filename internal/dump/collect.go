@@ -18,13 +18,13 @@ import (
 
 // collect describes the frozen job.
 func (d *Dump) collect() error {
-	init, err := procfs.ReadStatus(d.o.Init, 0)
+	given, err := givenCPUs(d.o.Tree)
 	if err != nil {
 		return err
 	}
 	var refused []string
 	for _, p := range d.frozen.Live() {
-		q := &process{Process: p, given: init.CpusAllowedList}
+		q := &process{Process: p, given: given}
 		d.procs = append(d.procs, q)
 		if !p.Leader().Regs.Is64Bit() {
 			refused = append(refused, fmt.Sprintf("pid %d (%s) is a 32-bit program", p.Pid, p.Stat.Comm))
@@ -32,7 +32,7 @@ func (d *Dump) collect() error {
 		if q.maps, err = procfs.ReadMaps(p.HostPid); err != nil {
 			return err
 		}
-		refused = append(refused, refuseProcess(d.o.Init, &p.Stat, &p.Status)...)
+		refused = append(refused, refuseProcess(d.o.Tree, &p.Stat, &p.Status)...)
 		refused = append(refused, refuseThreads(p)...)
 		refused = append(refused, refuseMaps(p.Pid, p.Stat.Comm, q.maps)...)
 	}
@@ -65,6 +65,9 @@ func (d *Dump) collect() error {
 	}
 	for _, pb := range d.meta.Processes {
 		pb.StopNoticed = slices.Contains(d.noticed, int(pb.Pid))
+	}
+	if d.o.Tree.Adopted() {
+		d.renameOutside()
 	}
 	return d.collectShared()
 }

@@ -34,16 +34,18 @@ import (
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/pages"
 	"github.com/esky-hpc/esky/internal/procfs"
+	"github.com/esky-hpc/esky/internal/tracee"
 )
 
 // Options of a dump.
 type Options struct {
-	Init       int            // host pid of the job's init
+	Tree       freeze.Tree    // which processes are the job
 	MainPid    int            // in the namespace
 	MainStatus int            // when the main process is gone
 	Dir        string         // of the new generation
 	Codec      image.Codec    //
 	Stop       bool           // keep the job frozen until Release
+	Cut        bool           // accept pipes and sockets that lead outside, as if nobody were there
 	Meta       *imagepb.Image // filled in as far as the caller knows
 	HoldLimit  time.Duration  // how long to wait for critical sections
 	Known      []freeze.Sleeper
@@ -101,7 +103,7 @@ const freezeLimit = 10 * time.Second
 // Run dumps the job. After an error the job runs on, whatever o.Stop says.
 func Run(ctx context.Context, o Options) (_ *Dump, _ *Result, err error) {
 	d := &Dump{o: o, meta: o.Meta}
-	if d.notForked, err = preflight(o.Init); err != nil {
+	if d.notForked, err = preflight(o.Tree); err != nil {
 		return nil, nil, err
 	}
 	if d.writer, err = image.Create(o.Dir, o.Codec); err != nil {
@@ -194,13 +196,37 @@ func (d *Dump) abandon() {
 	_ = d.thaw()
 }
 
-// Release ends the pause of a job that was dumped with Stop: by its end, which
-// the caller brings about by killing the init, or by letting it go on.
+// Release ends the pause of a job that was dumped with Stop: by its end, or by
+// letting it go on.
 func (d *Dump) Release(end bool) error {
-	if end {
-		return nil
+	switch {
+	case !end:
+		return d.thaw()
+	case d.o.Tree.Adopted():
+		return d.kill()
 	}
-	return d.thaw()
+	return unix.Kill(d.o.Tree.Init, unix.SIGKILL) // the tracees end with us, if not with it
+}
+
+// kill ends the frozen processes and waits until they are dead. They stand still,
+// so there are no others, and nobody else can have got one of their pids.
+func (d *Dump) kill() error {
+	for _, q := range d.procs {
+		if err := unix.Kill(q.HostPid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("end pid %d: %w", q.Pid, err)
+		}
+	}
+	for _, q := range d.procs {
+		for _, t := range slices.Backward(q.Threads) { // the leader is dead after all others
+			for {
+				s, err := tracee.Wait(t.HostTid)
+				if err != nil || s.Ended() {
+					break
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // store writes memory and metadata.
@@ -268,7 +294,7 @@ func (d *Dump) describeHost() error {
 	if err != nil {
 		return err
 	}
-	d.meta.Host = h
+	d.meta.Host, h.MaxPid = h, d.maxPid()
 	for _, path := range d.mappedFiles() {
 		f, err := mappedFile(path)
 		if err != nil {
@@ -277,6 +303,18 @@ func (d *Dump) describeHost() error {
 		h.Files = append(h.Files, f)
 	}
 	return nil
+}
+
+// maxPid is the highest number that a task, session or group of the job has.
+func (d *Dump) maxPid() int32 {
+	var most int32
+	for _, pb := range d.meta.Processes {
+		most = max(most, pb.Pid, pb.Sid, pb.Pgid)
+		for _, t := range pb.Threads {
+			most = max(most, t.Tid)
+		}
+	}
+	return most
 }
 
 // hashLimit is the size up to which a mapped file without a build id is hashed;

@@ -18,7 +18,7 @@ import (
 // fileTable collects the open file descriptions of a job, each once, however
 // many descriptors in however many processes share it.
 type fileTable struct {
-	init    int // host pid; its descriptors 0, 1, 2 are the job's given streams
+	init    int // host pid; its descriptors 0, 1, 2 are the job's given streams, if they are in stdio
 	stdio   [3]unix.Stat_t
 	list    []*file
 	by      map[fileKey][]*file
@@ -31,6 +31,7 @@ type fileKey struct {
 	dev, ino uint64
 	pos      int64
 	flags    uint32
+	stream   int // 1, 2, 3: the terminal as standard input, output, error
 }
 
 // file is one open file description and a descriptor through which to reach it.
@@ -53,17 +54,19 @@ func (f *file) String() string {
 // path names the descriptor's file for other processes.
 func (f *file) path() string { return fmt.Sprintf("/proc/%d/fd/%d", f.hostPid, f.fd) }
 
-func newFileTable(init int) *fileTable {
-	t := &fileTable{init: init, by: map[fileKey][]*file{}, of: map[int][]*imagepb.Fd{}}
+func newFileTable(tree freeze.Tree) *fileTable {
+	t := &fileTable{init: tree.Top(), by: map[fileKey][]*file{}, of: map[int][]*imagepb.Fd{}}
 	for i := range t.stdio {
-		_ = unix.Stat(fmt.Sprintf("/proc/%d/fd/%d", init, i), &t.stdio[i])
+		if !tree.Adopted() || givenStream(tree, i) {
+			_ = unix.Stat(fmt.Sprintf("/proc/%d/fd/%d", t.init, i), &t.stdio[i])
+		}
 	}
 	return t
 }
 
 // collectFiles lists all descriptors, then looks into what they lead to.
 func (d *Dump) collectFiles() error {
-	d.files = newFileTable(d.o.Init)
+	d.files = newFileTable(d.o.Tree)
 	for _, q := range d.procs {
 		if err := d.files.addProcess(q.Process); err != nil {
 			return err
@@ -77,6 +80,9 @@ func (d *Dump) collectFiles() error {
 	}
 	if err := d.describePairs(); err != nil {
 		return err
+	}
+	if d.o.Tree.Adopted() {
+		d.noteStreams()
 	}
 	if len(d.files.refused) > 0 {
 		return &RefusedError{d.files.refused}
@@ -121,7 +127,7 @@ func (f *file) read() (err error) {
 // intern returns the known file with the same description, or f itself.
 func (t *fileTable) intern(f *file) (*file, error) {
 	flags := f.info.Flags &^ unix.O_CLOEXEC
-	key := fileKey{f.st.Dev, f.st.Ino, f.info.Pos, flags}
+	key := fileKey{f.st.Dev, f.st.Ino, f.info.Pos, flags, t.terminal(f)}
 	at, same, err := find(t.by[key], f)
 	if err != nil {
 		return nil, err
@@ -165,6 +171,9 @@ func sameDescription(pid1, fd1, pid2, fd2 int) (bool, error) {
 // stream says which of the job's given streams a file is: the same description
 // as one of the init's, or the same pipe, socket or terminal opened again.
 func (t *fileTable) stream(f *file) (int, bool) {
+	if n := t.terminal(f); n > 0 {
+		return n - 1, true
+	}
 	for i, st := range t.stdio {
 		if st.Dev != f.st.Dev || st.Ino != f.st.Ino {
 			continue
@@ -180,6 +189,16 @@ func (t *fileTable) stream(f *file) (int, bool) {
 		}
 	}
 	return 0, false
+}
+
+// terminal is 1 + the descriptor for a given terminal as standard input, output
+// or error, else 0. These three mostly share one description; the job may be
+// resumed where they are three different files.
+func (t *fileTable) terminal(f *file) int {
+	if f.fd < len(t.stdio) && isTerminal(&f.st) && t.stdio[f.fd].Dev == f.st.Dev && t.stdio[f.fd].Ino == f.st.Ino {
+		return 1 + f.fd
+	}
+	return 0
 }
 
 func accessMode(flags uint32) uint32 { return flags & unix.O_ACCMODE }

@@ -43,13 +43,13 @@ func (s *shimState) set(offset uint64, v uint32) error {
 
 // findShims looks for the library in all processes of a running job. Processes
 // that come or go meanwhile are met again in the freeze.
-func findShims(initPid int) []*shimState {
+func findShims(tree freeze.Tree) []*shimState {
 	layout, err := shim.Layout()
 	if err != nil {
 		return nil
 	}
 	var all []*shimState
-	pids, _ := freeze.Descendants(initPid)
+	pids, _ := tree.Members()
 	for _, pid := range pids {
 		maps, err := procfs.ReadMaps(pid)
 		if err != nil {
@@ -71,7 +71,7 @@ const poll = 2 * time.Millisecond
 // checkpoint, in its own service thread, while nothing is stopped yet.
 func (d *Dump) askCallbacks(ctx context.Context) error {
 	deadline := time.Now().Add(d.o.HoldLimit)
-	for _, s := range findShims(d.o.Init) {
+	for _, s := range findShims(d.o.Tree) {
 		state, err := s.read()
 		if err != nil || state.ServiceTID(s.pid) == 0 {
 			continue
@@ -163,7 +163,7 @@ func (d *Dump) freezeOutsideHolds(ctx context.Context) error {
 		}
 	}()
 	for {
-		job, err := freeze.Freeze(ctx, d.o.Init, freeze.Options{Limit: freezeLimit, Known: d.o.Known})
+		job, err := freeze.Freeze(ctx, d.o.Tree, freeze.Options{Limit: freezeLimit, Known: d.o.Known})
 		if err != nil {
 			return err
 		}
@@ -217,7 +217,7 @@ func heldBy(job *freeze.Job) *shimState {
 // answer.
 func Requests(initPid int) []Request {
 	var all []Request
-	for _, s := range findShims(initPid) {
+	for _, s := range findShims(freeze.Tree{Init: initPid}) {
 		if state, err := s.read(); err == nil && state.Request != state.Published {
 			all = append(all, Request{HostPid: s.hostPid, At: s.at, Count: state.Request})
 		}

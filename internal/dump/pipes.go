@@ -50,8 +50,8 @@ func (d *Dump) readPipe(f *file) (*imagepb.Pipe, error) {
 	}
 	// poll(2) tells of the far end: POLLHUP means no writer, POLLERR no reader.
 	pipe := &imagepb.Pipe{NoReader: !readers, NoWriter: !writers}
-	if !writers && !hangup || !readers && !broken {
-		d.files.refused = append(d.files.refused, fmt.Sprintf("%s: the other end of this pipe is outside the job", f))
+	if !d.o.Cut && (!writers && !hangup || !readers && !broken) {
+		d.files.refused = append(d.files.refused, fmt.Sprintf("%s: the other end of this pipe is outside the job%s", f, d.outsideEnd(f)))
 		return nil, nil
 	}
 	// Through /proc even the write end gives us a read end (pipe(7), fifo_open).

@@ -4,6 +4,7 @@ package dump
 
 import (
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/esky-hpc/esky/internal/freeze"
@@ -13,15 +14,16 @@ import (
 // preflight looks, without stopping anybody, for state that cannot be carried.
 // What changes between this look and the freeze is found by collect.
 // It returns, by host pid, the mappings that a snapshot would not have.
-func preflight(initPid int) (notForked map[int][]procfs.Mapping, err error) {
-	pids, err := freeze.Descendants(initPid)
+func preflight(tree freeze.Tree) (notForked map[int][]procfs.Mapping, err error) {
+	pids, err := tree.Members()
 	if err != nil {
 		return nil, err
 	}
 	notForked = map[int][]procfs.Mapping{}
+	table := newFileTable(tree)
 	var refused []string
 	for _, pid := range pids {
-		refused = append(refused, preflightProcess(initPid, pid, notForked)...)
+		refused = append(refused, preflightProcess(tree, table, pid, notForked)...)
 	}
 	if len(refused) > 0 {
 		return nil, &RefusedError{refused}
@@ -29,7 +31,7 @@ func preflight(initPid int) (notForked map[int][]procfs.Mapping, err error) {
 	return notForked, nil
 }
 
-func preflightProcess(initPid, pid int, notForked map[int][]procfs.Mapping) []string {
+func preflightProcess(tree freeze.Tree, table *fileTable, pid int, notForked map[int][]procfs.Mapping) []string {
 	stat, err := procfs.ReadStat(pid, 0)
 	if err != nil || stat.State == 'Z' {
 		return nil
@@ -38,7 +40,7 @@ func preflightProcess(initPid, pid int, notForked map[int][]procfs.Mapping) []st
 	if err != nil {
 		return nil
 	}
-	refused := refuseProcess(initPid, &stat, &status)
+	refused := refuseProcess(tree, &stat, &status)
 	refused = append(refused, preflightThreads(pid, &status)...)
 	if maps, err := procfs.ReadSmaps(pid); err == nil {
 		refused = append(refused, refuseMaps(last(status.NSpid), stat.Comm, maps)...)
@@ -49,11 +51,11 @@ func preflightProcess(initPid, pid int, notForked map[int][]procfs.Mapping) []st
 			}
 		}
 	}
-	return append(refused, preflightFiles(initPid, pid, last(status.NSpid), stat.Comm)...)
+	return append(refused, preflightFiles(table, pid, last(status.NSpid), stat.Comm)...)
 }
 
 // refuseProcess checks what a whole process may have that cannot be carried.
-func refuseProcess(initPid int, st *procfs.Stat, status *procfs.Status) []string {
+func refuseProcess(tree freeze.Tree, st *procfs.Stat, status *procfs.Status) []string {
 	var refused []string
 	no := func(format string, args ...any) {
 		refused = append(refused, fmt.Sprintf("pid %d (%s) ", last(status.NSpid), st.Comm)+fmt.Sprintf(format, args...))
@@ -61,8 +63,13 @@ func refuseProcess(initPid int, st *procfs.Stat, status *procfs.Status) []string
 	if strings.Contains(status.ThreadFeatures, "shstk") {
 		no("uses a shadow stack: start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")
 	}
+	of := tree.Init
+	if tree.Adopted() {
+		of = os.Getpid()
+		refused = append(refused, refuseAdopted(st, status)...)
+	}
 	for _, ns := range []string{"pid", "user", "mnt", "net", "ipc", "uts", "cgroup"} {
-		want, _ := procfs.Link(initPid, "ns/"+ns)
+		want, _ := procfs.Link(of, "ns/"+ns)
 		have, err := procfs.Link(st.Pid, "ns/"+ns)
 		if err == nil && have != want {
 			no("lives in a %s namespace of its own", ns)
@@ -75,7 +82,7 @@ func refuseProcess(initPid int, st *procfs.Stat, status *procfs.Status) []string
 			no("has made a %s namespace for its children", ns)
 		}
 	}
-	if want, err := procfs.Link(initPid, "ns/time_for_children"); err == nil {
+	if want, err := procfs.Link(of, "ns/time_for_children"); err == nil {
 		if have, err := procfs.Link(st.Pid, "ns/time"); err == nil && have != want {
 			no("lives in a time namespace of its own")
 		}

@@ -12,9 +12,8 @@ import (
 )
 
 // preflightFiles looks at the descriptors of a running process.
-func preflightFiles(initPid, hostPid, pid int, comm string) []string {
+func preflightFiles(table *fileTable, hostPid, pid int, comm string) []string {
 	var refused []string
-	table := newFileTable(initPid)
 	fds, _ := procfs.Fds(hostPid)
 	for _, fd := range fds {
 		f := &file{hostPid: hostPid, pid: pid, comm: comm, fd: fd}

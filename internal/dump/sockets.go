@@ -42,7 +42,7 @@ func (d *Dump) describePairs() error {
 			continue
 		}
 		peer := byIno[s.peer]
-		if s.peer != 0 && peer == nil {
+		if s.peer != 0 && peer == nil && !d.o.Cut {
 			d.refuseSocket(f, "it is connected to a process outside the job")
 			continue
 		}

@@ -18,12 +18,13 @@ import (
 
 // dumpRequest is what the monitor asks of a dump worker.
 type dumpRequest struct {
-	Init      int
+	Tree      freeze.Tree
 	Main      int
 	Status    int // of the main process, if that has ended
 	Dir       string
 	Codec     image.Codec
 	Stop      bool
+	Cut       bool
 	Meta      []byte
 	HoldLimit time.Duration
 	Known     []freeze.Sleeper
@@ -37,7 +38,6 @@ const defaultHold = 10 * time.Second
 // its memory is written; with Stop it stands still until Finish. After an error
 // it runs on, unless the error is a *TracerError.
 func Save(ctx context.Context, o CheckpointOptions, progress func(Progress)) (*Checkpoint, error) {
-	began := time.Now()
 	j := o.Job
 	meta, err := proto.Marshal(o.Meta)
 	if err != nil {
@@ -46,45 +46,57 @@ func Save(ctx context.Context, o CheckpointOptions, progress func(Progress)) (*C
 	if o.HoldLimit == 0 {
 		o.HoldLimit = defaultHold
 	}
-	w, err := startWorker(dumpVerb, dumpRequest{
-		Init: j.InitPid, Main: j.main, Status: j.mainStatus(), Dir: o.Dir, Codec: o.Codec, Stop: o.Stop, Meta: meta, HoldLimit: o.HoldLimit, Known: j.known,
-	})
+	req := dumpRequest{
+		Tree: freeze.Tree{Init: j.InitPid}, Main: j.main, Status: j.mainStatus(), Dir: o.Dir, Codec: o.Codec, Stop: o.Stop, Meta: meta, HoldLimit: o.HoldLimit, Known: j.known,
+	}
+	c, result, err := save(ctx, req, progress)
 	if err != nil {
 		return nil, err
+	}
+	j.noteDump(result)
+	return c, nil
+}
+
+// save has a worker make the image that the request describes.
+func save(ctx context.Context, req dumpRequest, progress func(Progress)) (*Checkpoint, *dump.Result, error) {
+	began := time.Now()
+	w, err := startWorker(dumpVerb, req)
+	if err != nil {
+		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { w.control.Close() }) // the worker lets the job go and ends
 	defer stop()
 	e, err := w.next(progress)
 	if err == nil && e.Failure != nil {
-		err = e.Failure.unpack(o.Dir)
+		err = e.Failure.unpack(req.Dir)
 		_ = w.end()
 	} else if err != nil {
-		err = j.workerDied(w, err)
+		err = workerDied(w, req.Tree.Top(), err)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return nil, err
+		return nil, nil, err
 	}
-	j.noteDump(e.Dumped)
 	c := &Checkpoint{
 		Pause: e.Dumped.Pause, Bytes: e.Dumped.Bytes, Took: time.Since(began), Notes: e.Dumped.Notes, worker: w,
 	}
-	if !o.Stop {
+	if !req.Stop {
 		c.worker = nil
 		_ = w.end()
 	}
-	return c, nil
+	return c, e.Dumped, nil
 }
 
-// workerDied tells whether the job died with it: only if it stood still.
-func (j *Job) workerDied(w *worker, err error) error {
+// workerDied tells whether the job died with it: only if it stood still. top is
+// the process that stands for the job.
+func workerDied(w *worker, top int, err error) error {
 	if waitErr := w.end(); waitErr != nil {
 		err = fmt.Errorf("%w (%w)", err, waitErr)
 	}
 	const settled = 500 // ms
-	fd, openErr := unix.PidfdOpen(j.InitPid, 0)
+	fd, openErr := unix.PidfdOpen(top, 0)
 	if openErr != nil {
 		return &TracerError{err}
 	}
@@ -149,7 +161,7 @@ func dumpJob(c *channel) error {
 		verdict <- v
 	}()
 	d, result, err := dump.Run(ctx, dump.Options{
-		Init: req.Init, MainPid: req.Main, MainStatus: req.Status, Dir: req.Dir, Codec: req.Codec, Stop: req.Stop, Meta: meta,
+		Tree: req.Tree, MainPid: req.Main, MainStatus: req.Status, Dir: req.Dir, Codec: req.Codec, Stop: req.Stop, Cut: req.Cut, Meta: meta,
 		HoldLimit: req.HoldLimit, Known: req.Known, Progress: c.progress,
 	})
 	if err != nil {
@@ -159,8 +171,5 @@ func dumpJob(c *channel) error {
 	if !req.Stop {
 		return nil
 	}
-	if <-verdict == verdictEnd {
-		return unix.Kill(req.Init, unix.SIGKILL) // the tracees end with us, if not with it
-	}
-	return d.Release(false)
+	return d.Release(<-verdict == verdictEnd)
 }

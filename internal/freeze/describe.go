@@ -11,7 +11,7 @@ import (
 
 // describe reads what the frozen threads and processes are.
 func (j *Job) describe(known []Sleeper) error {
-	pids, err := Descendants(j.Init)
+	pids, err := j.Members()
 	if err != nil {
 		return err
 	}
@@ -24,7 +24,7 @@ func (j *Job) describe(known []Sleeper) error {
 		if err != nil {
 			return err
 		}
-		if p.Zombie && p.Stat.Ppid == j.Init {
+		if p.Zombie && !j.Adopted() && p.Stat.Ppid == j.Init {
 			continue // the same, a moment earlier
 		}
 		j.Processes = append(j.Processes, p)
@@ -41,8 +41,9 @@ func (j *Job) process(pid int) (*Process, error) {
 	if p.Status, err = procfs.ReadStatus(pid, 0); err != nil {
 		return nil, err
 	}
-	if len(p.Status.NSpid) < 2 {
-		return nil, fmt.Errorf("pid %d is in no pid namespace of its own", pid)
+	// An adopted job has our own pids; every other has those of its namespace.
+	if own := len(p.Status.NSpid) > 1; own == j.Adopted() {
+		return nil, fmt.Errorf("pid %d is in a pid namespace that is not the job's", pid)
 	}
 	p.Pid = p.Status.NSpid[len(p.Status.NSpid)-1]
 	tids, err := procfs.Tasks(pid)

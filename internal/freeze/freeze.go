@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -28,7 +27,7 @@ import (
 
 // Job is a frozen job.
 type Job struct {
-	Init      int // host pid
+	Tree
 	Processes []*Process
 	At        time.Time // when the first thread was asked to stop
 
@@ -100,13 +99,13 @@ func (e *LeaderError) Error() string {
 // errMoving says that something changed while it was looked at.
 var errMoving = errors.New("the job's processes change too quickly to be frozen")
 
-// Freeze stops the job whose init is the given host pid.
-func Freeze(ctx context.Context, initPid int, o Options) (*Job, error) {
+// Freeze stops a job.
+func Freeze(ctx context.Context, tree Tree, o Options) (*Job, error) {
 	deadline := time.Now().Add(o.Limit)
 	known := o.Known
 	for {
-		j := &Job{Init: initPid, threads: map[int]*Thread{}, deadline: deadline}
-		j.sleep = lookAtSleepers(initPid)
+		j := &Job{Tree: tree, threads: map[int]*Thread{}, deadline: deadline}
+		j.sleep = lookAtSleepers(tree)
 		j.At = time.Now()
 		err := j.stopAll(ctx)
 		if err == nil {
@@ -163,7 +162,31 @@ func (j *Job) stopAll(ctx context.Context) error {
 	if len(j.threads) == 0 {
 		return ErrEnded
 	}
+	if j.Adopted() {
+		return j.noStranger()
+	}
 	return nil
+}
+
+// noStranger looks for a thread that was taken for one of the job and is none: a
+// pid can be given to another process between the look and the stop.
+func (j *Job) noStranger() error {
+	pids, err := j.Members()
+	if err != nil {
+		return err
+	}
+	for _, t := range j.threads {
+		if !t.gone && !slices.Contains(pids, t.foreign) && !isThreadOf(t.HostTid, pids) {
+			return fmt.Errorf("thread %d: %w", t.HostTid, errMoving)
+		}
+	}
+	return nil
+}
+
+// isThreadOf finds the process of a thread that was born in the freeze.
+func isThreadOf(tid int, pids []int) bool {
+	status, err := procfs.ReadStatus(tid, 0)
+	return err == nil && slices.Contains(pids, status.Tgid)
 }
 
 // awaitStop waits for the stop that Interrupt asked for. Before it the thread
@@ -254,24 +277,6 @@ func whileThere(err error) error {
 		return nil
 	}
 	return err
-}
-
-// Descendants lists the host pids below a process, zombies included.
-func Descendants(pid int) ([]int, error) {
-	if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err != nil {
-		return nil, ErrEnded
-	}
-	var all []int
-	next := []int{pid}
-	for len(next) > 0 {
-		children, err := procfs.Children(next[0])
-		if err != nil && next[0] == pid {
-			return nil, ErrEnded
-		}
-		next = append(next[1:], children...)
-		all = append(all, children...)
-	}
-	return all, nil
 }
 
 // Live are the processes that are not zombies.

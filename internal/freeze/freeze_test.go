@@ -171,7 +171,7 @@ func TestFreezeThreads(t *testing.T) {
 		return append(all, read(p.file))
 	}
 	p.await("words of all threads", func() bool { return !strings.Contains("|"+strings.Join(files(), "|")+"|", "||") })
-	j, err := Freeze(context.Background(), p.init.Pid(), options())
+	j, err := Freeze(context.Background(), Tree{Init: p.init.Pid()}, options())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestFreezeStopped(t *testing.T) {
 	}
 	p.await("group-stop", state('T'))
 	for range 2 {
-		j, err := Freeze(context.Background(), p.init.Pid(), options())
+		j, err := Freeze(context.Background(), Tree{Init: p.init.Pid()}, options())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +242,7 @@ func TestContinuedInThePause(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.await("group-stop", func() bool { st, err := procfs.ReadStat(p.pid, 0); return err == nil && st.State == 'T' })
-	j, err := Freeze(context.Background(), p.init.Pid(), options())
+	j, err := Freeze(context.Background(), Tree{Init: p.init.Pid()}, options())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestWithoutMainThread(t *testing.T) {
 	p := start(t, "headless")
 	p.await("end of the main thread", func() bool { st, err := procfs.ReadStat(p.pid, 0); return err == nil && st.State == 'Z' })
 	var leader *LeaderError
-	if _, err := Freeze(context.Background(), p.init.Pid(), options()); !errors.As(err, &leader) || leader.Pid != p.init.MainPid {
+	if _, err := Freeze(context.Background(), Tree{Init: p.init.Pid()}, options()); !errors.As(err, &leader) || leader.Pid != p.init.MainPid {
 		t.Fatalf("error %v", err)
 	}
 	before := read(p.file)
@@ -287,7 +287,7 @@ func TestReleaseIsNotNoticed(t *testing.T) {
 		return false
 	}
 	p.await("epoll_wait", waits)
-	j := &Job{Init: p.init.Pid(), threads: map[int]*Thread{}, deadline: time.Now().Add(10 * time.Second)}
+	j := &Job{Tree: Tree{Init: p.init.Pid()}, threads: map[int]*Thread{}, deadline: time.Now().Add(10 * time.Second)}
 	if err := j.stopAll(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -347,7 +347,7 @@ func TestFreezeCancelled(t *testing.T) {
 	p := start(t, "threads")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Freeze(ctx, p.init.Pid(), options()); !errors.Is(err, context.Canceled) {
+	if _, err := Freeze(ctx, Tree{Init: p.init.Pid()}, options()); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 	if n := p.traced(); n != 0 {
@@ -376,7 +376,7 @@ func TestFreezeTraced(t *testing.T) {
 		close(quit)
 		<-done
 	}()
-	_, err := Freeze(context.Background(), p.init.Pid(), options())
+	_, err := Freeze(context.Background(), Tree{Init: p.init.Pid()}, options())
 	if err == nil || !strings.Contains(err.Error(), "is being traced by pid") {
 		t.Errorf("error %v", err)
 	}
@@ -384,7 +384,7 @@ func TestFreezeTraced(t *testing.T) {
 
 func TestFreezeNothing(t *testing.T) {
 	onThread(t)
-	if _, err := Freeze(context.Background(), 1<<22, options()); !errors.Is(err, ErrEnded) {
+	if _, err := Freeze(context.Background(), Tree{Init: 1 << 22}, options()); !errors.Is(err, ErrEnded) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 // seizeNew seizes and interrupts all threads that are not ours yet.
 func (j *Job) seizeNew() ([]*Thread, error) {
-	pids, err := Descendants(j.Init)
+	pids, err := j.Members()
 	if err != nil {
 		return nil, err
 	}

@@ -16,10 +16,10 @@ import (
 
 // lookAtSleepers notes since when each thread in a timed wait has been asleep.
 // It is best effort: a thread that it cannot tell of waits too long, not wrong.
-func lookAtSleepers(initPid int) sleepTimes {
+func lookAtSleepers(tree Tree) sleepTimes {
 	times := sleepTimes{}
 	clocks := schedClocks{}
-	pids, _ := Descendants(initPid)
+	pids, _ := tree.Members()
 	for _, pid := range pids {
 		tids, _ := procfs.Tasks(pid)
 		for _, tid := range tids {

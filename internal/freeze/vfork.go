@@ -28,7 +28,7 @@ func (e *VforkError) Error() string {
 // thread stops only when its child has executed a program or ended, which the
 // child, stopped itself, would never do. All others run on meanwhile.
 func (j *Job) stopVforks() error {
-	pids, err := Descendants(j.Init)
+	pids, err := j.Members()
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,9 @@ func Match(img *imagepb.Host) []Mismatch {
 	if img.GetArch() != here.GetArch() {
 		return out // every file and feature would differ as well
 	}
+	if m, ok := matchPids(img.GetMaxPid(), pidMax(here.GetKernel())); !ok {
+		out = append(out, m)
+	}
 	for _, f := range img.GetFiles() {
 		if m, ok := matchFile(f); !ok {
 			out = append(out, m)

@@ -223,7 +223,7 @@ func (m *monitor) adopt(dir string) error {
 			m.key, strings.Join(meta.GetCommand(), " "), strings.Join(m.command, " "))})
 	}
 	m.command, m.cwd = meta.GetCommand(), meta.GetCwd()
-	return nil
+	return refuseTwin(meta.GetOrigin())
 }
 
 // statusPath is where the job's init leaves the exit status for a monitor that

@@ -73,7 +73,7 @@ func (x Process_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Process_State.Descriptor instead.
 func (Process_State) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{4, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{5, 0}
 }
 
 type Vma_Kind int32
@@ -128,7 +128,7 @@ func (x Vma_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Vma_Kind.Descriptor instead.
 func (Vma_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{7, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{8, 0}
 }
 
 type OpenFile_Kind int32
@@ -210,7 +210,7 @@ func (x OpenFile_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OpenFile_Kind.Descriptor instead.
 func (OpenFile_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{9, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{10, 0}
 }
 
 type FileLock_Kind int32
@@ -262,7 +262,7 @@ func (x FileLock_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FileLock_Kind.Descriptor instead.
 func (FileLock_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{12, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type Object_Kind int32
@@ -311,7 +311,7 @@ func (x Object_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Object_Kind.Descriptor instead.
 func (Object_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14, 0}
 }
 
 type Chunk_Codec int32
@@ -360,7 +360,7 @@ func (x Chunk_Codec) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Chunk_Codec.Descriptor instead.
 func (Chunk_Codec) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24, 0}
 }
 
 // Image describes one generation of one job.
@@ -387,6 +387,7 @@ type Image struct {
 	Cwd           string                 `protobuf:"bytes,19,opt,name=cwd" json:"cwd,omitempty"`                                     // of the job at its start, for people
 	PauseNs       int64                  `protobuf:"varint,20,opt,name=pause_ns,json=pauseNs" json:"pause_ns,omitempty"`             // how long the job stood still for this image
 	MemoryBytes   uint64                 `protobuf:"varint,21,opt,name=memory_bytes,json=memoryBytes" json:"memory_bytes,omitempty"` // resident private memory stored
+	Origin        *Origin                `protobuf:"bytes,220,opt,name=origin" json:"origin,omitempty"`                              // of a job that was adopted, in the image made by that
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -568,6 +569,83 @@ func (x *Image) GetMemoryBytes() uint64 {
 	return 0
 }
 
+func (x *Image) GetOrigin() *Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
+// Origin is the process that was adopted (esky-wrap adopt): not started by esky,
+// with the pids of a host.
+type Origin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           int32                  `protobuf:"varint,1,opt,name=pid" json:"pid,omitempty"`
+	Start         uint64                 `protobuf:"varint,2,opt,name=start" json:"start,omitempty"`                                  // field 22 of proc_pid_stat(5)
+	BootId        string                 `protobuf:"bytes,3,opt,name=boot_id,json=bootId" json:"boot_id,omitempty"`                   // /proc/sys/kernel/random/boot_id
+	PidNamespace  string                 `protobuf:"bytes,4,opt,name=pid_namespace,json=pidNamespace" json:"pid_namespace,omitempty"` // /proc/self/ns/pid of who adopted it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Origin) Reset() {
+	*x = Origin{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Origin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Origin) ProtoMessage() {}
+
+func (x *Origin) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Origin.ProtoReflect.Descriptor instead.
+func (*Origin) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Origin) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Origin) GetStart() uint64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Origin) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *Origin) GetPidNamespace() string {
+	if x != nil {
+		return x.PidNamespace
+	}
+	return ""
+}
+
 // Host is what the image needs of the host that resumes it.
 type Host struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -581,13 +659,14 @@ type Host struct {
 	CpuModel      string                 `protobuf:"bytes,8,opt,name=cpu_model,json=cpuModel" json:"cpu_model,omitempty"`
 	VdsoSha256    []byte                 `protobuf:"bytes,9,opt,name=vdso_sha256,json=vdsoSha256" json:"vdso_sha256,omitempty"`
 	Files         []*MappedFile          `protobuf:"bytes,10,rep,name=files" json:"files,omitempty"`
+	MaxPid        int32                  `protobuf:"varint,220,opt,name=max_pid,json=maxPid" json:"max_pid,omitempty"` // highest pid, thread or session id of the job
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[1]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +678,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[1]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +691,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{1}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Host) GetHostname() string {
@@ -685,6 +764,13 @@ func (x *Host) GetFiles() []*MappedFile {
 	return nil
 }
 
+func (x *Host) GetMaxPid() int32 {
+	if x != nil {
+		return x.MaxPid
+	}
+	return 0
+}
+
 // MappedFile is a file that the job maps and that must be the same at resume.
 type MappedFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -699,7 +785,7 @@ type MappedFile struct {
 
 func (x *MappedFile) Reset() {
 	*x = MappedFile{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[2]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +797,7 @@ func (x *MappedFile) String() string {
 func (*MappedFile) ProtoMessage() {}
 
 func (x *MappedFile) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[2]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +810,7 @@ func (x *MappedFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MappedFile.ProtoReflect.Descriptor instead.
 func (*MappedFile) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{2}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *MappedFile) GetPath() string {
@@ -774,7 +860,7 @@ type Clocks struct {
 
 func (x *Clocks) Reset() {
 	*x = Clocks{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[3]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +872,7 @@ func (x *Clocks) String() string {
 func (*Clocks) ProtoMessage() {}
 
 func (x *Clocks) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[3]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +885,7 @@ func (x *Clocks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clocks.ProtoReflect.Descriptor instead.
 func (*Clocks) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{3}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Clocks) GetMonotonicNs() int64 {
@@ -864,7 +950,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[4]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +962,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[4]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +975,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{4}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Process) GetPid() int32 {
@@ -1153,7 +1239,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[5]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1251,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[5]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1264,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{5}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Thread) GetTid() int32 {
@@ -1391,7 +1477,7 @@ type Mm struct {
 
 func (x *Mm) Reset() {
 	*x = Mm{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[6]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1489,7 @@ func (x *Mm) String() string {
 func (*Mm) ProtoMessage() {}
 
 func (x *Mm) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[6]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1502,7 @@ func (x *Mm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mm.ProtoReflect.Descriptor instead.
 func (*Mm) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{6}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Mm) GetStartCode() uint64 {
@@ -1522,7 +1608,7 @@ type Vma struct {
 
 func (x *Vma) Reset() {
 	*x = Vma{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[7]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1620,7 @@ func (x *Vma) String() string {
 func (*Vma) ProtoMessage() {}
 
 func (x *Vma) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[7]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1633,7 @@ func (x *Vma) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vma.ProtoReflect.Descriptor instead.
 func (*Vma) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{7}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Vma) GetStart() uint64 {
@@ -1638,7 +1724,7 @@ type Fd struct {
 
 func (x *Fd) Reset() {
 	*x = Fd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[8]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1736,7 @@ func (x *Fd) String() string {
 func (*Fd) ProtoMessage() {}
 
 func (x *Fd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[8]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1749,7 @@ func (x *Fd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fd.ProtoReflect.Descriptor instead.
 func (*Fd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{8}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Fd) GetNumber() int32 {
@@ -1720,7 +1806,7 @@ type OpenFile struct {
 
 func (x *OpenFile) Reset() {
 	*x = OpenFile{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[9]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1818,7 @@ func (x *OpenFile) String() string {
 func (*OpenFile) ProtoMessage() {}
 
 func (x *OpenFile) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[9]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1831,7 @@ func (x *OpenFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenFile.ProtoReflect.Descriptor instead.
 func (*OpenFile) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{9}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OpenFile) GetKind() OpenFile_Kind {
@@ -1928,7 +2014,7 @@ type EpollItem struct {
 
 func (x *EpollItem) Reset() {
 	*x = EpollItem{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[10]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2026,7 @@ func (x *EpollItem) String() string {
 func (*EpollItem) ProtoMessage() {}
 
 func (x *EpollItem) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[10]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2039,7 @@ func (x *EpollItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpollItem.ProtoReflect.Descriptor instead.
 func (*EpollItem) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{10}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EpollItem) GetFd() int32 {
@@ -1997,7 +2083,7 @@ type Timerfd struct {
 
 func (x *Timerfd) Reset() {
 	*x = Timerfd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[11]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2095,7 @@ func (x *Timerfd) String() string {
 func (*Timerfd) ProtoMessage() {}
 
 func (x *Timerfd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[11]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2108,7 @@ func (x *Timerfd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timerfd.ProtoReflect.Descriptor instead.
 func (*Timerfd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{11}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Timerfd) GetClockid() int32 {
@@ -2073,7 +2159,7 @@ type FileLock struct {
 
 func (x *FileLock) Reset() {
 	*x = FileLock{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2171,7 @@ func (x *FileLock) String() string {
 func (*FileLock) ProtoMessage() {}
 
 func (x *FileLock) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2184,7 @@ func (x *FileLock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileLock.ProtoReflect.Descriptor instead.
 func (*FileLock) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{12}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FileLock) GetKind() FileLock_Kind {
@@ -2153,7 +2239,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2251,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2264,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Object) GetKind() Object_Kind {
@@ -2250,7 +2336,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2348,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2361,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Pipe) GetCapacity() uint32 {
@@ -2323,7 +2409,7 @@ type SocketPair struct {
 
 func (x *SocketPair) Reset() {
 	*x = SocketPair{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2421,7 @@ func (x *SocketPair) String() string {
 func (*SocketPair) ProtoMessage() {}
 
 func (x *SocketPair) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2434,7 @@ func (x *SocketPair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketPair.ProtoReflect.Descriptor instead.
 func (*SocketPair) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SocketPair) GetType() int32 {
@@ -2382,7 +2468,7 @@ type SocketEnd struct {
 
 func (x *SocketEnd) Reset() {
 	*x = SocketEnd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2480,7 @@ func (x *SocketEnd) String() string {
 func (*SocketEnd) ProtoMessage() {}
 
 func (x *SocketEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +2493,7 @@ func (x *SocketEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketEnd.ProtoReflect.Descriptor instead.
 func (*SocketEnd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SocketEnd) GetClosed() bool {
@@ -2483,7 +2569,7 @@ type Rlimit struct {
 
 func (x *Rlimit) Reset() {
 	*x = Rlimit{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2581,7 @@ func (x *Rlimit) String() string {
 func (*Rlimit) ProtoMessage() {}
 
 func (x *Rlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2594,7 @@ func (x *Rlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rlimit.ProtoReflect.Descriptor instead.
 func (*Rlimit) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Rlimit) GetSoft() uint64 {
@@ -2537,7 +2623,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2549,7 +2635,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2562,7 +2648,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SigAction) GetHandler() uint64 {
@@ -2602,7 +2688,7 @@ type Siginfo struct {
 
 func (x *Siginfo) Reset() {
 	*x = Siginfo{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2614,7 +2700,7 @@ func (x *Siginfo) String() string {
 func (*Siginfo) ProtoMessage() {}
 
 func (x *Siginfo) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2627,7 +2713,7 @@ func (x *Siginfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Siginfo.ProtoReflect.Descriptor instead.
 func (*Siginfo) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Siginfo) GetRaw() []byte {
@@ -2647,7 +2733,7 @@ type Itimer struct {
 
 func (x *Itimer) Reset() {
 	*x = Itimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2659,7 +2745,7 @@ func (x *Itimer) String() string {
 func (*Itimer) ProtoMessage() {}
 
 func (x *Itimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2672,7 +2758,7 @@ func (x *Itimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Itimer.ProtoReflect.Descriptor instead.
 func (*Itimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{20}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Itimer) GetValueNs() int64 {
@@ -2706,7 +2792,7 @@ type PosixTimer struct {
 
 func (x *PosixTimer) Reset() {
 	*x = PosixTimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +2804,7 @@ func (x *PosixTimer) String() string {
 func (*PosixTimer) ProtoMessage() {}
 
 func (x *PosixTimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,7 +2817,7 @@ func (x *PosixTimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixTimer.ProtoReflect.Descriptor instead.
 func (*PosixTimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{21}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PosixTimer) GetId() int32 {
@@ -2807,7 +2893,7 @@ type PageIndex struct {
 
 func (x *PageIndex) Reset() {
 	*x = PageIndex{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +2905,7 @@ func (x *PageIndex) String() string {
 func (*PageIndex) ProtoMessage() {}
 
 func (x *PageIndex) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +2918,7 @@ func (x *PageIndex) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageIndex.ProtoReflect.Descriptor instead.
 func (*PageIndex) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{22}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PageIndex) GetChunks() []*Chunk {
@@ -2861,7 +2947,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2873,7 +2959,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2886,7 +2972,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Chunk) GetFileOffset() uint64 {
@@ -2955,7 +3041,7 @@ type Extent struct {
 
 func (x *Extent) Reset() {
 	*x = Extent{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +3053,7 @@ func (x *Extent) String() string {
 func (*Extent) ProtoMessage() {}
 
 func (x *Extent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2980,7 +3066,7 @@ func (x *Extent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extent.ProtoReflect.Descriptor instead.
 func (*Extent) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Extent) GetAddr() uint64 {
@@ -3002,7 +3088,7 @@ var File_internal_image_imagepb_image_proto protoreflect.FileDescriptor
 const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\n" +
 	"\"internal/image/imagepb/image.proto\x12\n" +
-	"esky.image\"\xee\x05\n" +
+	"esky.image\"\x9b\x06\n" +
 	"\x05Image\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1e\n" +
 	"\n" +
@@ -3030,7 +3116,13 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\acommand\x18\x12 \x03(\tR\acommand\x12\x10\n" +
 	"\x03cwd\x18\x13 \x01(\tR\x03cwd\x12\x19\n" +
 	"\bpause_ns\x18\x14 \x01(\x03R\apauseNs\x12!\n" +
-	"\fmemory_bytes\x18\x15 \x01(\x04R\vmemoryBytes\"\xad\x02\n" +
+	"\fmemory_bytes\x18\x15 \x01(\x04R\vmemoryBytes\x12+\n" +
+	"\x06origin\x18\xdc\x01 \x01(\v2\x12.esky.image.OriginR\x06origin\"n\n" +
+	"\x06Origin\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x14\n" +
+	"\x05start\x18\x02 \x01(\x04R\x05start\x12\x17\n" +
+	"\aboot_id\x18\x03 \x01(\tR\x06bootId\x12#\n" +
+	"\rpid_namespace\x18\x04 \x01(\tR\fpidNamespace\"\xc7\x02\n" +
 	"\x04Host\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12\x12\n" +
 	"\x04arch\x18\x02 \x01(\tR\x04arch\x12\x16\n" +
@@ -3044,7 +3136,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\vvdso_sha256\x18\t \x01(\fR\n" +
 	"vdsoSha256\x12,\n" +
 	"\x05files\x18\n" +
-	" \x03(\v2\x16.esky.image.MappedFileR\x05files\"\x82\x01\n" +
+	" \x03(\v2\x16.esky.image.MappedFileR\x05files\x12\x18\n" +
+	"\amax_pid\x18\xdc\x01 \x01(\x05R\x06maxPid\"\x82\x01\n" +
 	"\n" +
 	"MappedFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
@@ -3341,7 +3434,7 @@ func file_internal_image_imagepb_image_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_image_imagepb_image_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(Process_State)(0), // 0: esky.image.Process.State
 	(Vma_Kind)(0),      // 1: esky.image.Vma.Kind
@@ -3350,67 +3443,69 @@ var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(Object_Kind)(0),   // 4: esky.image.Object.Kind
 	(Chunk_Codec)(0),   // 5: esky.image.Chunk.Codec
 	(*Image)(nil),      // 6: esky.image.Image
-	(*Host)(nil),       // 7: esky.image.Host
-	(*MappedFile)(nil), // 8: esky.image.MappedFile
-	(*Clocks)(nil),     // 9: esky.image.Clocks
-	(*Process)(nil),    // 10: esky.image.Process
-	(*Thread)(nil),     // 11: esky.image.Thread
-	(*Mm)(nil),         // 12: esky.image.Mm
-	(*Vma)(nil),        // 13: esky.image.Vma
-	(*Fd)(nil),         // 14: esky.image.Fd
-	(*OpenFile)(nil),   // 15: esky.image.OpenFile
-	(*EpollItem)(nil),  // 16: esky.image.EpollItem
-	(*Timerfd)(nil),    // 17: esky.image.Timerfd
-	(*FileLock)(nil),   // 18: esky.image.FileLock
-	(*Object)(nil),     // 19: esky.image.Object
-	(*Pipe)(nil),       // 20: esky.image.Pipe
-	(*SocketPair)(nil), // 21: esky.image.SocketPair
-	(*SocketEnd)(nil),  // 22: esky.image.SocketEnd
-	(*Rlimit)(nil),     // 23: esky.image.Rlimit
-	(*SigAction)(nil),  // 24: esky.image.SigAction
-	(*Siginfo)(nil),    // 25: esky.image.Siginfo
-	(*Itimer)(nil),     // 26: esky.image.Itimer
-	(*PosixTimer)(nil), // 27: esky.image.PosixTimer
-	(*PageIndex)(nil),  // 28: esky.image.PageIndex
-	(*Chunk)(nil),      // 29: esky.image.Chunk
-	(*Extent)(nil),     // 30: esky.image.Extent
+	(*Origin)(nil),     // 7: esky.image.Origin
+	(*Host)(nil),       // 8: esky.image.Host
+	(*MappedFile)(nil), // 9: esky.image.MappedFile
+	(*Clocks)(nil),     // 10: esky.image.Clocks
+	(*Process)(nil),    // 11: esky.image.Process
+	(*Thread)(nil),     // 12: esky.image.Thread
+	(*Mm)(nil),         // 13: esky.image.Mm
+	(*Vma)(nil),        // 14: esky.image.Vma
+	(*Fd)(nil),         // 15: esky.image.Fd
+	(*OpenFile)(nil),   // 16: esky.image.OpenFile
+	(*EpollItem)(nil),  // 17: esky.image.EpollItem
+	(*Timerfd)(nil),    // 18: esky.image.Timerfd
+	(*FileLock)(nil),   // 19: esky.image.FileLock
+	(*Object)(nil),     // 20: esky.image.Object
+	(*Pipe)(nil),       // 21: esky.image.Pipe
+	(*SocketPair)(nil), // 22: esky.image.SocketPair
+	(*SocketEnd)(nil),  // 23: esky.image.SocketEnd
+	(*Rlimit)(nil),     // 24: esky.image.Rlimit
+	(*SigAction)(nil),  // 25: esky.image.SigAction
+	(*Siginfo)(nil),    // 26: esky.image.Siginfo
+	(*Itimer)(nil),     // 27: esky.image.Itimer
+	(*PosixTimer)(nil), // 28: esky.image.PosixTimer
+	(*PageIndex)(nil),  // 29: esky.image.PageIndex
+	(*Chunk)(nil),      // 30: esky.image.Chunk
+	(*Extent)(nil),     // 31: esky.image.Extent
 }
 var file_internal_image_imagepb_image_proto_depIdxs = []int32{
-	7,  // 0: esky.image.Image.host:type_name -> esky.image.Host
-	9,  // 1: esky.image.Image.clocks:type_name -> esky.image.Clocks
-	10, // 2: esky.image.Image.processes:type_name -> esky.image.Process
-	15, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
-	19, // 4: esky.image.Image.objects:type_name -> esky.image.Object
-	20, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
-	21, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
-	8,  // 7: esky.image.Host.files:type_name -> esky.image.MappedFile
-	0,  // 8: esky.image.Process.state:type_name -> esky.image.Process.State
-	11, // 9: esky.image.Process.threads:type_name -> esky.image.Thread
-	12, // 10: esky.image.Process.mm:type_name -> esky.image.Mm
-	13, // 11: esky.image.Process.vmas:type_name -> esky.image.Vma
-	14, // 12: esky.image.Process.fds:type_name -> esky.image.Fd
-	23, // 13: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
-	24, // 14: esky.image.Process.sigactions:type_name -> esky.image.SigAction
-	25, // 15: esky.image.Process.pending:type_name -> esky.image.Siginfo
-	26, // 16: esky.image.Process.itimers:type_name -> esky.image.Itimer
-	27, // 17: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
-	25, // 18: esky.image.Thread.pending:type_name -> esky.image.Siginfo
-	1,  // 19: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
-	2,  // 20: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
-	16, // 21: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
-	17, // 22: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
-	18, // 23: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
-	3,  // 24: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
-	4,  // 25: esky.image.Object.kind:type_name -> esky.image.Object.Kind
-	22, // 26: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
-	29, // 27: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
-	5,  // 28: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
-	30, // 29: esky.image.Chunk.extents:type_name -> esky.image.Extent
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	8,  // 0: esky.image.Image.host:type_name -> esky.image.Host
+	10, // 1: esky.image.Image.clocks:type_name -> esky.image.Clocks
+	11, // 2: esky.image.Image.processes:type_name -> esky.image.Process
+	16, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
+	20, // 4: esky.image.Image.objects:type_name -> esky.image.Object
+	21, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
+	22, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
+	7,  // 7: esky.image.Image.origin:type_name -> esky.image.Origin
+	9,  // 8: esky.image.Host.files:type_name -> esky.image.MappedFile
+	0,  // 9: esky.image.Process.state:type_name -> esky.image.Process.State
+	12, // 10: esky.image.Process.threads:type_name -> esky.image.Thread
+	13, // 11: esky.image.Process.mm:type_name -> esky.image.Mm
+	14, // 12: esky.image.Process.vmas:type_name -> esky.image.Vma
+	15, // 13: esky.image.Process.fds:type_name -> esky.image.Fd
+	24, // 14: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
+	25, // 15: esky.image.Process.sigactions:type_name -> esky.image.SigAction
+	26, // 16: esky.image.Process.pending:type_name -> esky.image.Siginfo
+	27, // 17: esky.image.Process.itimers:type_name -> esky.image.Itimer
+	28, // 18: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
+	26, // 19: esky.image.Thread.pending:type_name -> esky.image.Siginfo
+	1,  // 20: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
+	2,  // 21: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
+	17, // 22: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
+	18, // 23: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
+	19, // 24: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
+	3,  // 25: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
+	4,  // 26: esky.image.Object.kind:type_name -> esky.image.Object.Kind
+	23, // 27: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
+	30, // 28: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
+	5,  // 29: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
+	31, // 30: esky.image.Chunk.extents:type_name -> esky.image.Extent
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_internal_image_imagepb_image_proto_init() }
@@ -3424,7 +3519,7 @@ func file_internal_image_imagepb_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_image_imagepb_image_proto_rawDesc), len(file_internal_image_imagepb_image_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

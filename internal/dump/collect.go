@@ -66,6 +66,9 @@ func (d *Dump) collect() error {
 	for _, pb := range d.meta.Processes {
 		pb.StopNoticed = slices.Contains(d.noticed, int(pb.Pid))
 	}
+	if err := d.collectJobFiles(); err != nil {
+		return err
+	}
 	if d.o.Tree.Adopted() {
 		d.renameOutside()
 	}

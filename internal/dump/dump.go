@@ -49,7 +49,12 @@ type Options struct {
 	Meta       *imagepb.Image // filled in as far as the caller knows
 	HoldLimit  time.Duration  // how long to wait for critical sections
 	Known      []freeze.Sleeper
-	Progress   func(phase string, done, total int64)
+
+	Scratch        []string // directories for temporary files, beside the usual ones
+	PrivateScratch []string // those of them that are the job's alone
+	FilesLimit     uint64   // bytes of files to copy; 0: DefaultFilesLimit
+
+	Progress func(phase string, done, total int64)
 }
 
 // Result of a dump.
@@ -85,6 +90,7 @@ type Dump struct {
 	shims    []*shimState
 	pipeOf   []*file // of each of meta.Pipes, a descriptor
 	objects  []*object
+	jobFiles []*jobFile
 	notes    []string
 	requests []Request
 	writer   *image.Writer
@@ -231,6 +237,10 @@ func (d *Dump) kill() error {
 
 // store writes memory and metadata.
 func (d *Dump) store(ctx context.Context) error {
+	// First of all the files, which the job goes on changing.
+	if err := d.storeJobFiles(); err != nil {
+		return err
+	}
 	sources, err := d.memory()
 	if err != nil {
 		return err

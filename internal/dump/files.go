@@ -274,7 +274,7 @@ func (d *Dump) describeRegular(f *file) error {
 		f.pb.Kind, f.pb.Path = imagepb.OpenFile_PROC, f.link
 		return nil
 	}
-	if f.named() {
+	if f.named() || f.nameAgain() {
 		f.pb.Kind = imagepb.OpenFile_REGULAR
 		d.describeRegularState(f)
 		return nil

@@ -102,6 +102,10 @@ func (d *Dump) kindOf(q *process, m *procfs.Mapping, v *imagepb.Vma) error {
 	case m.Path == "[vvar]", m.Path == "[vvar_vclock]":
 		v.Kind, v.Name = imagepb.Vma_VVAR, m.Path
 	case m.Shared() && m.Deleted:
+		if name, ok := linkedAs(m); ok {
+			v.Kind, v.Path = imagepb.Vma_FILE, name
+			return nil
+		}
 		o, err := d.mappedObject(m)
 		if err != nil {
 			return err
@@ -132,7 +136,7 @@ func (d *Dump) mappedObject(m *procfs.Mapping) (*object, error) {
 		case strings.HasPrefix(m.Path, "/memfd:"):
 			o.pb.Kind, o.pb.Name = imagepb.Object_MEMFD, strings.TrimPrefix(m.Path, "/memfd:")
 		default:
-			o.pb.Kind = imagepb.Object_UNLINKED
+			o.pb.Kind, o.pb.Mode = imagepb.Object_UNLINKED, 0o600 // no descriptor tells which
 		}
 	}
 	return o, nil

@@ -5,8 +5,10 @@ package engine
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/jobfiles"
 )
 
 // dumpRequest is what the monitor asks of a dump worker.
@@ -160,7 +163,13 @@ func dumpJob(c *channel) error {
 		}
 		verdict <- v
 	}()
+	limit, err := filesLimit()
+	if err != nil {
+		return err
+	}
+	scratch, private := jobfiles.Scratch(os.Getenv)
 	d, result, err := dump.Run(ctx, dump.Options{
+		Scratch: scratch, PrivateScratch: private, FilesLimit: limit,
 		Tree: req.Tree, MainPid: req.Main, MainStatus: req.Status, Dir: req.Dir, Codec: req.Codec, Stop: req.Stop, Cut: req.Cut, Meta: meta,
 		HoldLimit: req.HoldLimit, Known: req.Known, Progress: c.progress,
 	})
@@ -172,4 +181,17 @@ func dumpJob(c *channel) error {
 		return nil
 	}
 	return d.Release(<-verdict == verdictEnd)
+}
+
+// filesLimit is what the environment says of the size of files in an image.
+func filesLimit() (uint64, error) {
+	text := os.Getenv("ESKY_FILES_LIMIT")
+	if text == "" {
+		return dump.DefaultFilesLimit, nil
+	}
+	n, err := humanize.ParseBytes(text)
+	if err != nil {
+		return 0, fmt.Errorf("ESKY_FILES_LIMIT=%s is not a size such as 500MB: %w", text, err)
+	}
+	return n, nil
 }

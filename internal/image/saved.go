@@ -20,13 +20,15 @@ type savedWriter struct {
 	hash hash.Hash
 	size int64
 	err  error
+
+	sparse bool // the last piece was a hole
 }
 
 func (s *savedWriter) Write(b []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
-	n, err := s.f.Write(b)
+	n, err := s.put(b)
 	s.hash.Write(b[:n])
 	s.size += int64(n)
 	s.w.written.Add(int64(n))
@@ -36,12 +38,25 @@ func (s *savedWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// put writes b, or leaves a hole where there is nothing in it.
+func (s *savedWriter) put(b []byte) (int, error) {
+	s.sparse = isZero(b)
+	if !s.sparse {
+		return s.f.Write(b)
+	}
+	_, err := s.f.Seek(int64(len(b)), io.SeekCurrent)
+	return len(b), err
+}
+
 // Close makes the file durable and part of the image.
 func (s *savedWriter) Close() error {
 	if errors.Is(s.err, os.ErrClosed) {
 		return s.err
 	}
 	err := s.err
+	if err == nil && s.sparse { // a hole at the end
+		err = s.f.Truncate(s.size)
+	}
 	if err == nil {
 		err = s.f.Sync()
 	}

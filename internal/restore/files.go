@@ -100,7 +100,7 @@ func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 		s.add("dup3", unix.SYS_DUP3, uint64(f.Stdio), at, 0)
 		r.seekStream(s, f, at)
 	case imagepb.OpenFile_REGULAR, imagepb.OpenFile_DIRECTORY, imagepb.OpenFile_CHARDEV, imagepb.OpenFile_PROC:
-		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(f.Path), flags|unix.O_NOCTTY, 0)
+		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(r.files.now(f.Path)), flags|unix.O_NOCTTY, 0)
 		s.put(at)
 		r.seek(s, f, at)
 	case imagepb.OpenFile_OBJECT_FILE:

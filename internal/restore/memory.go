@@ -168,7 +168,7 @@ func (p *proc) mapAll(r *restorer) error {
 				return err
 			}
 			if key != "" {
-				p.open(s, v)
+				p.open(s, v, r.files.now(v.Path))
 			}
 			opened = key
 		}
@@ -182,12 +182,12 @@ func (p *proc) mapAll(r *restorer) error {
 
 // open opens a file to be mapped. A shared mapping that may become writable
 // needs it open for writing (mmap(2)).
-func (p *proc) open(s *script, v *imagepb.Vma) {
+func (p *proc) open(s *script, v *imagepb.Vma, path string) {
 	mode := uint64(unix.O_RDONLY)
 	if v.Shared && hasFlag(v, "mw") {
 		mode = unix.O_RDWR
 	}
-	s.add("open "+v.Path, unix.SYS_OPENAT, atFdCwd, s.string(v.Path), mode, 0)
+	s.add("open "+v.Path, unix.SYS_OPENAT, atFdCwd, s.string(path), mode, 0)
 }
 
 func (p *proc) mmap(s *script, r *restorer, v *imagepb.Vma) {

@@ -10,10 +10,10 @@
 //	tree     processes are cloned off the seed with their pids, while they are
 //	         small; sessions and groups are made; the seed is killed
 //	memory   each process gets its mappings; all pages are loaded and checked
-//	rollback files that have grown since are cut back
 //	threads  cloned with their tids
 //	state    descriptors, signals, timers, limits, …, by the processes
 //	         themselves through the stub
+//	rollback files that have changed since are put back
 //	waits    interrupted timed waits are entered again for what is left
 //	go       registers are set, and all threads are let go
 //
@@ -88,14 +88,15 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	r := &restorer{
 		ctx: ctx, init: o.Init, image: o.Image, meta: meta, plan: plan, objects: map[uint32]*os.File{},
-		files: &files{policy: o.Files, saved: o.SavedDir, meta: meta},
+		files: &files{policy: o.Files, saved: o.SavedDir, meta: meta, open: o.Image.OpenFile},
 		tick:  pages.Counter(o.Progress, "loading memory", total),
 	}
 	r.files.note = r.note
 	for _, step := range []func() error{
-		r.checkFiles, r.takeSeed, r.openFiles, r.makeTree, r.dropSeed, r.makeMemory, r.cutFiles, r.makeThreads, r.setState, r.letGo,
+		r.checkFiles, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.dropSeed, r.makeMemory, r.makeThreads, r.setState, r.putFilesBack, r.letGo,
 	} {
 		if err := step(); err != nil {
+			r.files.discard()
 			return nil, err
 		}
 	}
@@ -104,9 +105,11 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 
 func (r *restorer) checkFiles() error { return r.files.check(r.init) }
 
-// cutFiles touches the user's files, and therefore comes when all of the image
-// has been read and found good.
-func (r *restorer) cutFiles() error { return r.files.putBack() }
+func (r *restorer) stageFiles() error { return r.files.job.Stage() }
+
+// putFilesBack touches the user's files, and therefore comes when all of the image
+// has been read and found good, and the job has got everything else.
+func (r *restorer) putFilesBack() error { return r.files.putBack() }
 
 // takeSeed stops the seed and plants the stub in it.
 func (r *restorer) takeSeed() error {

@@ -10,34 +10,36 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/jobfiles"
 )
 
 // FilePolicy says what to do about files that have changed since the checkpoint.
-type FilePolicy string
+type FilePolicy = jobfiles.Policy
 
 // The policies of run's --files.
 const (
-	Rollback FilePolicy = "rollback" // cut back what has grown; refuse what others changed
-	Accept   FilePolicy = "accept"   // cut back what has grown; take all else as it is
-	Strict   FilePolicy = "strict"   // refuse any change
+	Rollback = jobfiles.Rollback
+	Accept   = jobfiles.Accept
+	Strict   = jobfiles.Strict
 )
 
 // ChangedError says that files are not what they were at the checkpoint.
-type ChangedError struct{ Reasons []string }
+type ChangedError = jobfiles.ChangedError
 
-func (e *ChangedError) Error() string { return strings.Join(e.Reasons, "; ") }
-
-// files puts the job's files back to what they were at the checkpoint.
+// files puts the job's files back to what they were at the checkpoint: those
+// that it has opened itself by package jobfiles, and the streams that it was
+// given, if they are the same ones again, here.
 type files struct {
 	policy  FilePolicy
 	saved   string
 	meta    *imagepb.Image
+	open    func(name string) (io.ReadCloser, error)
 	note    func(format string, args ...any)
+	job     *jobfiles.Job
 	reasons []string
 	longer  []*imagepb.OpenFile // streams whose new lines stay
 	cuts    []func() error
@@ -45,28 +47,46 @@ type files struct {
 
 // check compares all files with what they were, and changes none.
 func (f *files) check(init int) error {
-	done := map[string]bool{}
+	streams := map[string]bool{}
 	for _, o := range f.meta.OpenFiles {
-		if o.Kind != imagepb.OpenFile_REGULAR && o.Kind != imagepb.OpenFile_STDIO || o.Path == "" {
+		if o.Kind != imagepb.OpenFile_STDIO || o.Path == "" || streams[o.Path] || !f.sameStream(init, o) {
 			continue
 		}
-		path := o.Path
-		if o.Kind == imagepb.OpenFile_STDIO {
-			if !f.sameStream(init, o) {
-				continue
-			}
-			path = streamPath(init, o)
-		}
-		if done[o.Path] {
-			continue
-		}
-		done[o.Path] = true
-		f.compare(o, path)
+		streams[o.Path] = true
+		f.compare(o, streamPath(init, o))
+	}
+	host, _ := os.Hostname()
+	f.job = jobfiles.New(jobfiles.Options{
+		Policy: f.policy, Files: f.records(streams), Scratch: f.meta.Scratch,
+		SameHost: f.meta.Host == nil || f.meta.Host.Hostname == host, Generation: f.meta.Generation,
+		Open: f.open, Saved: f.saved, Note: f.note,
+	})
+	var changed *ChangedError
+	if err := f.job.Check(); errors.As(err, &changed) {
+		f.reasons = append(f.reasons, changed.Reasons...)
+	} else if err != nil {
+		return err
 	}
 	if len(f.reasons) > 0 {
-		return &ChangedError{f.reasons}
+		return &ChangedError{Reasons: f.reasons}
 	}
 	return nil
+}
+
+// records are those of the image, but for the streams. An image of an earlier
+// version has only what it says of open files.
+func (f *files) records(streams map[string]bool) []*imagepb.JobFile {
+	all := f.meta.JobFiles
+	if len(all) == 0 {
+		done := map[string]bool{}
+		for _, o := range f.meta.OpenFiles {
+			if o.Kind == imagepb.OpenFile_REGULAR && o.Path != "" && !done[o.Path] {
+				done[o.Path] = true
+				all = append(all, &imagepb.JobFile{Path: o.Path, Size: o.Size, MtimeNs: o.MtimeNs, Written: f.written(o.Path)})
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(r *imagepb.JobFile) bool { return streams[r.Path] })
 }
 
 // putBack cuts back what has to be.
@@ -76,14 +96,29 @@ func (f *files) putBack() error {
 			return err
 		}
 	}
-	return nil
+	return f.job.PutBack()
+}
+
+// discard takes back what was made for a resume that has failed.
+func (f *files) discard() {
+	if f.job != nil {
+		f.job.Discard()
+	}
+}
+
+// now says where a file is, until it is put back to its place.
+func (f *files) now(path string) string {
+	if f.job == nil {
+		return path
+	}
+	return f.job.Now(path)
 }
 
 func (f *files) refuse(format string, args ...any) {
 	f.reasons = append(f.reasons, fmt.Sprintf(format, args...))
 }
 
-// compare compares a file with what it was, and decides what is to be done.
+// compare compares a stream with what it was, and decides what is to be done.
 func (f *files) compare(o *imagepb.OpenFile, path string) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -96,9 +131,9 @@ func (f *files) compare(o *imagepb.OpenFile, path string) {
 	size, written := uint64(st.Size), f.written(o.Path)
 	switch {
 	case size == o.Size && st.Mtim.Nano() == o.MtimeNs:
-	case written && size > o.Size && o.Kind == imagepb.OpenFile_STDIO && onlyMessages(path, int64(o.Size)):
+	case written && size > o.Size && onlyMessages(path, int64(o.Size)):
 		f.longer = append(f.longer, o)
-	case written && size > o.Size && o.Kind == imagepb.OpenFile_STDIO && unix.Access(path, unix.R_OK|unix.W_OK) != nil:
+	case written && size > o.Size && unix.Access(path, unix.R_OK|unix.W_OK) != nil:
 		f.longer = append(f.longer, o)
 		f.note("%s has grown by %d bytes since the checkpoint, and only its owner may cut them off: they stay", o.Path, size-o.Size)
 	case written && size > o.Size && f.policy != Strict:
@@ -107,7 +142,7 @@ func (f *files) compare(o *imagepb.OpenFile, path string) {
 		f.note("%s has changed since the checkpoint and is taken as it is", o.Path)
 	case written && size == o.Size && f.policy == Rollback:
 		f.note("%s was written to since the checkpoint; its length is the same, so it is taken as it is", o.Path)
-	case written && size < o.Size && o.Kind == imagepb.OpenFile_STDIO:
+	case written && size < o.Size:
 		f.note("%s was cut to %d bytes since the checkpoint, when it had %d: output of the job is lost (is it opened for appending?)", o.Path, size, o.Size)
 	default:
 		f.refuse("%s has changed since the checkpoint: it had %d bytes and has %d (--files=accept takes it as it is)", o.Path, o.Size, size)

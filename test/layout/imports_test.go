@@ -27,6 +27,8 @@ var levels = map[string]int{
 	"internal/image": 1,
 	"internal/host":  1,
 
+	"internal/jobfiles": 1,
+
 	"internal/pages":        2,
 	"internal/store":        2,
 	"internal/freeze":       2,

@@ -265,6 +265,58 @@ func (FileLock_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13, 0}
 }
 
+type JobFile_Type int32
+
+const (
+	JobFile_REGULAR   JobFile_Type = 0
+	JobFile_DIRECTORY JobFile_Type = 1
+	JobFile_SYMLINK   JobFile_Type = 2
+	JobFile_FIFO      JobFile_Type = 3
+)
+
+// Enum value maps for JobFile_Type.
+var (
+	JobFile_Type_name = map[int32]string{
+		0: "REGULAR",
+		1: "DIRECTORY",
+		2: "SYMLINK",
+		3: "FIFO",
+	}
+	JobFile_Type_value = map[string]int32{
+		"REGULAR":   0,
+		"DIRECTORY": 1,
+		"SYMLINK":   2,
+		"FIFO":      3,
+	}
+)
+
+func (x JobFile_Type) Enum() *JobFile_Type {
+	p := new(JobFile_Type)
+	*p = x
+	return p
+}
+
+func (x JobFile_Type) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (JobFile_Type) Descriptor() protoreflect.EnumDescriptor {
+	return file_internal_image_imagepb_image_proto_enumTypes[4].Descriptor()
+}
+
+func (JobFile_Type) Type() protoreflect.EnumType {
+	return &file_internal_image_imagepb_image_proto_enumTypes[4]
+}
+
+func (x JobFile_Type) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use JobFile_Type.Descriptor instead.
+func (JobFile_Type) EnumDescriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14, 0}
+}
+
 type Object_Kind int32
 
 const (
@@ -298,11 +350,11 @@ func (x Object_Kind) String() string {
 }
 
 func (Object_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_internal_image_imagepb_image_proto_enumTypes[4].Descriptor()
+	return file_internal_image_imagepb_image_proto_enumTypes[5].Descriptor()
 }
 
 func (Object_Kind) Type() protoreflect.EnumType {
-	return &file_internal_image_imagepb_image_proto_enumTypes[4]
+	return &file_internal_image_imagepb_image_proto_enumTypes[5]
 }
 
 func (x Object_Kind) Number() protoreflect.EnumNumber {
@@ -311,7 +363,7 @@ func (x Object_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Object_Kind.Descriptor instead.
 func (Object_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type Chunk_Codec int32
@@ -347,11 +399,11 @@ func (x Chunk_Codec) String() string {
 }
 
 func (Chunk_Codec) Descriptor() protoreflect.EnumDescriptor {
-	return file_internal_image_imagepb_image_proto_enumTypes[5].Descriptor()
+	return file_internal_image_imagepb_image_proto_enumTypes[6].Descriptor()
 }
 
 func (Chunk_Codec) Type() protoreflect.EnumType {
-	return &file_internal_image_imagepb_image_proto_enumTypes[5]
+	return &file_internal_image_imagepb_image_proto_enumTypes[6]
 }
 
 func (x Chunk_Codec) Number() protoreflect.EnumNumber {
@@ -360,7 +412,7 @@ func (x Chunk_Codec) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Chunk_Codec.Descriptor instead.
 func (Chunk_Codec) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25, 0}
 }
 
 // Image describes one generation of one job.
@@ -387,6 +439,8 @@ type Image struct {
 	Cwd           string                 `protobuf:"bytes,19,opt,name=cwd" json:"cwd,omitempty"`                                     // of the job at its start, for people
 	PauseNs       int64                  `protobuf:"varint,20,opt,name=pause_ns,json=pauseNs" json:"pause_ns,omitempty"`             // how long the job stood still for this image
 	MemoryBytes   uint64                 `protobuf:"varint,21,opt,name=memory_bytes,json=memoryBytes" json:"memory_bytes,omitempty"` // resident private memory stored
+	JobFiles      []*JobFile             `protobuf:"bytes,120,rep,name=job_files,json=jobFiles" json:"job_files,omitempty"`          // the job's files that have a name, as they were at the freeze
+	Scratch       []string               `protobuf:"bytes,121,rep,name=scratch" json:"scratch,omitempty"`                            // directories that were the job's alone: all of them is in job_files
 	Origin        *Origin                `protobuf:"bytes,220,opt,name=origin" json:"origin,omitempty"`                              // of a job that was adopted, in the image made by that
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -567,6 +621,20 @@ func (x *Image) GetMemoryBytes() uint64 {
 		return x.MemoryBytes
 	}
 	return 0
+}
+
+func (x *Image) GetJobFiles() []*JobFile {
+	if x != nil {
+		return x.JobFiles
+	}
+	return nil
+}
+
+func (x *Image) GetScratch() []string {
+	if x != nil {
+		return x.Scratch
+	}
+	return nil
 }
 
 func (x *Image) GetOrigin() *Origin {
@@ -2222,6 +2290,164 @@ func (x *FileLock) GetPid() int32 {
 	return 0
 }
 
+// JobFile is a file that the job has open or maps, or that lies in its scratch
+// directory: what it was at the freeze, and, where there is a copy, what was in it.
+type JobFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path" json:"path,omitempty"`
+	Type          JobFile_Type           `protobuf:"varint,2,opt,name=type,enum=esky.image.JobFile_Type" json:"type,omitempty"`
+	Ino           uint64                 `protobuf:"varint,3,opt,name=ino" json:"ino,omitempty"`
+	BtimeNs       int64                  `protobuf:"varint,4,opt,name=btime_ns,json=btimeNs" json:"btime_ns,omitempty"` // when the inode was made, 0 where that is not known (statx(2))
+	Size          uint64                 `protobuf:"varint,5,opt,name=size" json:"size,omitempty"`
+	MtimeNs       int64                  `protobuf:"varint,6,opt,name=mtime_ns,json=mtimeNs" json:"mtime_ns,omitempty"`
+	CtimeNs       int64                  `protobuf:"varint,7,opt,name=ctime_ns,json=ctimeNs" json:"ctime_ns,omitempty"`
+	Mode          uint32                 `protobuf:"varint,8,opt,name=mode" json:"mode,omitempty"`                                // permission bits
+	Written       bool                   `protobuf:"varint,9,opt,name=written" json:"written,omitempty"`                          // the job has it open, or mapped shared, for writing
+	AppendOnly    bool                   `protobuf:"varint,10,opt,name=append_only,json=appendOnly" json:"append_only,omitempty"` // every description that can write to it appends
+	Mapped        bool                   `protobuf:"varint,11,opt,name=mapped" json:"mapped,omitempty"`                           // mapped shared: it may change without a change of its times
+	Local         bool                   `protobuf:"varint,12,opt,name=local" json:"local,omitempty"`                             // on another host it is not to be expected
+	Copy          string                 `protobuf:"bytes,13,opt,name=copy" json:"copy,omitempty"`                                // saved file of the image with its content; empty: there is none
+	NoCopy        string                 `protobuf:"bytes,14,opt,name=no_copy,json=noCopy" json:"no_copy,omitempty"`              // why there is none although there should be, for people
+	Target        string                 `protobuf:"bytes,15,opt,name=target" json:"target,omitempty"`                            // of a SYMLINK
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobFile) Reset() {
+	*x = JobFile{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobFile) ProtoMessage() {}
+
+func (x *JobFile) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobFile.ProtoReflect.Descriptor instead.
+func (*JobFile) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *JobFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *JobFile) GetType() JobFile_Type {
+	if x != nil {
+		return x.Type
+	}
+	return JobFile_REGULAR
+}
+
+func (x *JobFile) GetIno() uint64 {
+	if x != nil {
+		return x.Ino
+	}
+	return 0
+}
+
+func (x *JobFile) GetBtimeNs() int64 {
+	if x != nil {
+		return x.BtimeNs
+	}
+	return 0
+}
+
+func (x *JobFile) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *JobFile) GetMtimeNs() int64 {
+	if x != nil {
+		return x.MtimeNs
+	}
+	return 0
+}
+
+func (x *JobFile) GetCtimeNs() int64 {
+	if x != nil {
+		return x.CtimeNs
+	}
+	return 0
+}
+
+func (x *JobFile) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *JobFile) GetWritten() bool {
+	if x != nil {
+		return x.Written
+	}
+	return false
+}
+
+func (x *JobFile) GetAppendOnly() bool {
+	if x != nil {
+		return x.AppendOnly
+	}
+	return false
+}
+
+func (x *JobFile) GetMapped() bool {
+	if x != nil {
+		return x.Mapped
+	}
+	return false
+}
+
+func (x *JobFile) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+func (x *JobFile) GetCopy() string {
+	if x != nil {
+		return x.Copy
+	}
+	return ""
+}
+
+func (x *JobFile) GetNoCopy() string {
+	if x != nil {
+		return x.NoCopy
+	}
+	return ""
+}
+
+func (x *JobFile) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
 // Object is something with content and no path to find it by again.
 type Object struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2239,7 +2465,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2251,7 +2477,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2264,7 +2490,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Object) GetKind() Object_Kind {
@@ -2336,7 +2562,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2348,7 +2574,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2361,7 +2587,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Pipe) GetCapacity() uint32 {
@@ -2409,7 +2635,7 @@ type SocketPair struct {
 
 func (x *SocketPair) Reset() {
 	*x = SocketPair{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2421,7 +2647,7 @@ func (x *SocketPair) String() string {
 func (*SocketPair) ProtoMessage() {}
 
 func (x *SocketPair) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2434,7 +2660,7 @@ func (x *SocketPair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketPair.ProtoReflect.Descriptor instead.
 func (*SocketPair) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SocketPair) GetType() int32 {
@@ -2468,7 +2694,7 @@ type SocketEnd struct {
 
 func (x *SocketEnd) Reset() {
 	*x = SocketEnd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2480,7 +2706,7 @@ func (x *SocketEnd) String() string {
 func (*SocketEnd) ProtoMessage() {}
 
 func (x *SocketEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2493,7 +2719,7 @@ func (x *SocketEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketEnd.ProtoReflect.Descriptor instead.
 func (*SocketEnd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SocketEnd) GetClosed() bool {
@@ -2569,7 +2795,7 @@ type Rlimit struct {
 
 func (x *Rlimit) Reset() {
 	*x = Rlimit{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2581,7 +2807,7 @@ func (x *Rlimit) String() string {
 func (*Rlimit) ProtoMessage() {}
 
 func (x *Rlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2594,7 +2820,7 @@ func (x *Rlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rlimit.ProtoReflect.Descriptor instead.
 func (*Rlimit) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Rlimit) GetSoft() uint64 {
@@ -2623,7 +2849,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +2861,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +2874,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SigAction) GetHandler() uint64 {
@@ -2688,7 +2914,7 @@ type Siginfo struct {
 
 func (x *Siginfo) Reset() {
 	*x = Siginfo{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2700,7 +2926,7 @@ func (x *Siginfo) String() string {
 func (*Siginfo) ProtoMessage() {}
 
 func (x *Siginfo) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2713,7 +2939,7 @@ func (x *Siginfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Siginfo.ProtoReflect.Descriptor instead.
 func (*Siginfo) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{20}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Siginfo) GetRaw() []byte {
@@ -2733,7 +2959,7 @@ type Itimer struct {
 
 func (x *Itimer) Reset() {
 	*x = Itimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2745,7 +2971,7 @@ func (x *Itimer) String() string {
 func (*Itimer) ProtoMessage() {}
 
 func (x *Itimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2758,7 +2984,7 @@ func (x *Itimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Itimer.ProtoReflect.Descriptor instead.
 func (*Itimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{21}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Itimer) GetValueNs() int64 {
@@ -2792,7 +3018,7 @@ type PosixTimer struct {
 
 func (x *PosixTimer) Reset() {
 	*x = PosixTimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2804,7 +3030,7 @@ func (x *PosixTimer) String() string {
 func (*PosixTimer) ProtoMessage() {}
 
 func (x *PosixTimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2817,7 +3043,7 @@ func (x *PosixTimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixTimer.ProtoReflect.Descriptor instead.
 func (*PosixTimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{22}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PosixTimer) GetId() int32 {
@@ -2893,7 +3119,7 @@ type PageIndex struct {
 
 func (x *PageIndex) Reset() {
 	*x = PageIndex{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2905,7 +3131,7 @@ func (x *PageIndex) String() string {
 func (*PageIndex) ProtoMessage() {}
 
 func (x *PageIndex) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2918,7 +3144,7 @@ func (x *PageIndex) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageIndex.ProtoReflect.Descriptor instead.
 func (*PageIndex) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PageIndex) GetChunks() []*Chunk {
@@ -2947,7 +3173,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2959,7 +3185,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +3198,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Chunk) GetFileOffset() uint64 {
@@ -3041,7 +3267,7 @@ type Extent struct {
 
 func (x *Extent) Reset() {
 	*x = Extent{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3053,7 +3279,7 @@ func (x *Extent) String() string {
 func (*Extent) ProtoMessage() {}
 
 func (x *Extent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3066,7 +3292,7 @@ func (x *Extent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extent.ProtoReflect.Descriptor instead.
 func (*Extent) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Extent) GetAddr() uint64 {
@@ -3088,7 +3314,7 @@ var File_internal_image_imagepb_image_proto protoreflect.FileDescriptor
 const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\n" +
 	"\"internal/image/imagepb/image.proto\x12\n" +
-	"esky.image\"\x9b\x06\n" +
+	"esky.image\"\xe7\x06\n" +
 	"\x05Image\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1e\n" +
 	"\n" +
@@ -3116,7 +3342,9 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\acommand\x18\x12 \x03(\tR\acommand\x12\x10\n" +
 	"\x03cwd\x18\x13 \x01(\tR\x03cwd\x12\x19\n" +
 	"\bpause_ns\x18\x14 \x01(\x03R\apauseNs\x12!\n" +
-	"\fmemory_bytes\x18\x15 \x01(\x04R\vmemoryBytes\x12+\n" +
+	"\fmemory_bytes\x18\x15 \x01(\x04R\vmemoryBytes\x120\n" +
+	"\tjob_files\x18x \x03(\v2\x13.esky.image.JobFileR\bjobFiles\x12\x18\n" +
+	"\ascratch\x18y \x03(\tR\ascratch\x12+\n" +
 	"\x06origin\x18\xdc\x01 \x01(\v2\x12.esky.image.OriginR\x06origin\"n\n" +
 	"\x06Origin\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x14\n" +
@@ -3338,7 +3566,30 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x05FLOCK\x10\x00\x12\t\n" +
 	"\x05POSIX\x10\x01\x12\a\n" +
 	"\x03OFD\x10\x02\x12\t\n" +
-	"\x05LEASE\x10\x03\"\xf1\x01\n" +
+	"\x05LEASE\x10\x03\"\xbf\x03\n" +
+	"\aJobFile\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12,\n" +
+	"\x04type\x18\x02 \x01(\x0e2\x18.esky.image.JobFile.TypeR\x04type\x12\x10\n" +
+	"\x03ino\x18\x03 \x01(\x04R\x03ino\x12\x19\n" +
+	"\bbtime_ns\x18\x04 \x01(\x03R\abtimeNs\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x04R\x04size\x12\x19\n" +
+	"\bmtime_ns\x18\x06 \x01(\x03R\amtimeNs\x12\x19\n" +
+	"\bctime_ns\x18\a \x01(\x03R\actimeNs\x12\x12\n" +
+	"\x04mode\x18\b \x01(\rR\x04mode\x12\x18\n" +
+	"\awritten\x18\t \x01(\bR\awritten\x12\x1f\n" +
+	"\vappend_only\x18\n" +
+	" \x01(\bR\n" +
+	"appendOnly\x12\x16\n" +
+	"\x06mapped\x18\v \x01(\bR\x06mapped\x12\x14\n" +
+	"\x05local\x18\f \x01(\bR\x05local\x12\x12\n" +
+	"\x04copy\x18\r \x01(\tR\x04copy\x12\x17\n" +
+	"\ano_copy\x18\x0e \x01(\tR\x06noCopy\x12\x16\n" +
+	"\x06target\x18\x0f \x01(\tR\x06target\"9\n" +
+	"\x04Type\x12\v\n" +
+	"\aREGULAR\x10\x00\x12\r\n" +
+	"\tDIRECTORY\x10\x01\x12\v\n" +
+	"\aSYMLINK\x10\x02\x12\b\n" +
+	"\x04FIFO\x10\x03\"\xf1\x01\n" +
 	"\x06Object\x12+\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x17.esky.image.Object.KindR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3433,79 +3684,83 @@ func file_internal_image_imagepb_image_proto_rawDescGZIP() []byte {
 	return file_internal_image_imagepb_image_proto_rawDescData
 }
 
-var file_internal_image_imagepb_image_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_internal_image_imagepb_image_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(Process_State)(0), // 0: esky.image.Process.State
 	(Vma_Kind)(0),      // 1: esky.image.Vma.Kind
 	(OpenFile_Kind)(0), // 2: esky.image.OpenFile.Kind
 	(FileLock_Kind)(0), // 3: esky.image.FileLock.Kind
-	(Object_Kind)(0),   // 4: esky.image.Object.Kind
-	(Chunk_Codec)(0),   // 5: esky.image.Chunk.Codec
-	(*Image)(nil),      // 6: esky.image.Image
-	(*Origin)(nil),     // 7: esky.image.Origin
-	(*Host)(nil),       // 8: esky.image.Host
-	(*MappedFile)(nil), // 9: esky.image.MappedFile
-	(*Clocks)(nil),     // 10: esky.image.Clocks
-	(*Process)(nil),    // 11: esky.image.Process
-	(*Thread)(nil),     // 12: esky.image.Thread
-	(*Mm)(nil),         // 13: esky.image.Mm
-	(*Vma)(nil),        // 14: esky.image.Vma
-	(*Fd)(nil),         // 15: esky.image.Fd
-	(*OpenFile)(nil),   // 16: esky.image.OpenFile
-	(*EpollItem)(nil),  // 17: esky.image.EpollItem
-	(*Timerfd)(nil),    // 18: esky.image.Timerfd
-	(*FileLock)(nil),   // 19: esky.image.FileLock
-	(*Object)(nil),     // 20: esky.image.Object
-	(*Pipe)(nil),       // 21: esky.image.Pipe
-	(*SocketPair)(nil), // 22: esky.image.SocketPair
-	(*SocketEnd)(nil),  // 23: esky.image.SocketEnd
-	(*Rlimit)(nil),     // 24: esky.image.Rlimit
-	(*SigAction)(nil),  // 25: esky.image.SigAction
-	(*Siginfo)(nil),    // 26: esky.image.Siginfo
-	(*Itimer)(nil),     // 27: esky.image.Itimer
-	(*PosixTimer)(nil), // 28: esky.image.PosixTimer
-	(*PageIndex)(nil),  // 29: esky.image.PageIndex
-	(*Chunk)(nil),      // 30: esky.image.Chunk
-	(*Extent)(nil),     // 31: esky.image.Extent
+	(JobFile_Type)(0),  // 4: esky.image.JobFile.Type
+	(Object_Kind)(0),   // 5: esky.image.Object.Kind
+	(Chunk_Codec)(0),   // 6: esky.image.Chunk.Codec
+	(*Image)(nil),      // 7: esky.image.Image
+	(*Origin)(nil),     // 8: esky.image.Origin
+	(*Host)(nil),       // 9: esky.image.Host
+	(*MappedFile)(nil), // 10: esky.image.MappedFile
+	(*Clocks)(nil),     // 11: esky.image.Clocks
+	(*Process)(nil),    // 12: esky.image.Process
+	(*Thread)(nil),     // 13: esky.image.Thread
+	(*Mm)(nil),         // 14: esky.image.Mm
+	(*Vma)(nil),        // 15: esky.image.Vma
+	(*Fd)(nil),         // 16: esky.image.Fd
+	(*OpenFile)(nil),   // 17: esky.image.OpenFile
+	(*EpollItem)(nil),  // 18: esky.image.EpollItem
+	(*Timerfd)(nil),    // 19: esky.image.Timerfd
+	(*FileLock)(nil),   // 20: esky.image.FileLock
+	(*JobFile)(nil),    // 21: esky.image.JobFile
+	(*Object)(nil),     // 22: esky.image.Object
+	(*Pipe)(nil),       // 23: esky.image.Pipe
+	(*SocketPair)(nil), // 24: esky.image.SocketPair
+	(*SocketEnd)(nil),  // 25: esky.image.SocketEnd
+	(*Rlimit)(nil),     // 26: esky.image.Rlimit
+	(*SigAction)(nil),  // 27: esky.image.SigAction
+	(*Siginfo)(nil),    // 28: esky.image.Siginfo
+	(*Itimer)(nil),     // 29: esky.image.Itimer
+	(*PosixTimer)(nil), // 30: esky.image.PosixTimer
+	(*PageIndex)(nil),  // 31: esky.image.PageIndex
+	(*Chunk)(nil),      // 32: esky.image.Chunk
+	(*Extent)(nil),     // 33: esky.image.Extent
 }
 var file_internal_image_imagepb_image_proto_depIdxs = []int32{
-	8,  // 0: esky.image.Image.host:type_name -> esky.image.Host
-	10, // 1: esky.image.Image.clocks:type_name -> esky.image.Clocks
-	11, // 2: esky.image.Image.processes:type_name -> esky.image.Process
-	16, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
-	20, // 4: esky.image.Image.objects:type_name -> esky.image.Object
-	21, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
-	22, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
-	7,  // 7: esky.image.Image.origin:type_name -> esky.image.Origin
-	9,  // 8: esky.image.Host.files:type_name -> esky.image.MappedFile
-	0,  // 9: esky.image.Process.state:type_name -> esky.image.Process.State
-	12, // 10: esky.image.Process.threads:type_name -> esky.image.Thread
-	13, // 11: esky.image.Process.mm:type_name -> esky.image.Mm
-	14, // 12: esky.image.Process.vmas:type_name -> esky.image.Vma
-	15, // 13: esky.image.Process.fds:type_name -> esky.image.Fd
-	24, // 14: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
-	25, // 15: esky.image.Process.sigactions:type_name -> esky.image.SigAction
-	26, // 16: esky.image.Process.pending:type_name -> esky.image.Siginfo
-	27, // 17: esky.image.Process.itimers:type_name -> esky.image.Itimer
-	28, // 18: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
-	26, // 19: esky.image.Thread.pending:type_name -> esky.image.Siginfo
-	1,  // 20: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
-	2,  // 21: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
-	17, // 22: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
-	18, // 23: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
-	19, // 24: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
-	3,  // 25: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
-	4,  // 26: esky.image.Object.kind:type_name -> esky.image.Object.Kind
-	23, // 27: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
-	30, // 28: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
-	5,  // 29: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
-	31, // 30: esky.image.Chunk.extents:type_name -> esky.image.Extent
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	9,  // 0: esky.image.Image.host:type_name -> esky.image.Host
+	11, // 1: esky.image.Image.clocks:type_name -> esky.image.Clocks
+	12, // 2: esky.image.Image.processes:type_name -> esky.image.Process
+	17, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
+	22, // 4: esky.image.Image.objects:type_name -> esky.image.Object
+	23, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
+	24, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
+	21, // 7: esky.image.Image.job_files:type_name -> esky.image.JobFile
+	8,  // 8: esky.image.Image.origin:type_name -> esky.image.Origin
+	10, // 9: esky.image.Host.files:type_name -> esky.image.MappedFile
+	0,  // 10: esky.image.Process.state:type_name -> esky.image.Process.State
+	13, // 11: esky.image.Process.threads:type_name -> esky.image.Thread
+	14, // 12: esky.image.Process.mm:type_name -> esky.image.Mm
+	15, // 13: esky.image.Process.vmas:type_name -> esky.image.Vma
+	16, // 14: esky.image.Process.fds:type_name -> esky.image.Fd
+	26, // 15: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
+	27, // 16: esky.image.Process.sigactions:type_name -> esky.image.SigAction
+	28, // 17: esky.image.Process.pending:type_name -> esky.image.Siginfo
+	29, // 18: esky.image.Process.itimers:type_name -> esky.image.Itimer
+	30, // 19: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
+	28, // 20: esky.image.Thread.pending:type_name -> esky.image.Siginfo
+	1,  // 21: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
+	2,  // 22: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
+	18, // 23: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
+	19, // 24: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
+	20, // 25: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
+	3,  // 26: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
+	4,  // 27: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
+	5,  // 28: esky.image.Object.kind:type_name -> esky.image.Object.Kind
+	25, // 29: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
+	32, // 30: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
+	6,  // 31: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
+	33, // 32: esky.image.Chunk.extents:type_name -> esky.image.Extent
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_internal_image_imagepb_image_proto_init() }
@@ -3518,8 +3773,8 @@ func file_internal_image_imagepb_image_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_image_imagepb_image_proto_rawDesc), len(file_internal_image_imagepb_image_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   26,
+			NumEnums:      7,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

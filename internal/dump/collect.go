@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/family"
 	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/procfs"
@@ -62,6 +63,9 @@ func (d *Dump) collect() error {
 			return fmt.Errorf("pid %d (%s): %w", q.Pid, q.Stat.Comm, err)
 		}
 		d.meta.Processes = append(d.meta.Processes, pb)
+	}
+	if _, err := family.Arrange(d.meta.Processes); err != nil {
+		return &RefusedError{[]string{err.Error()}}
 	}
 	for _, pb := range d.meta.Processes {
 		pb.StopNoticed = slices.Contains(d.noticed, int(pb.Pid))

@@ -3,7 +3,6 @@
 package restore
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -15,58 +14,12 @@ func proc4(pid, ppid, pgid, sid int32) *imagepb.Process {
 	return &imagepb.Process{Pid: pid, Ppid: ppid, Pgid: pgid, Sid: sid}
 }
 
-// show writes a tree as pid[flags](before;after).
-func show(nodes []*Node) string {
-	var all []string
-	for _, n := range nodes {
-		s := fmt.Sprint(n.Pid)
-		for i, on := range []bool{n.NewSid, n.NewGroup, n.Ghost} {
-			if on {
-				s += string("SGx"[i])
-			}
-		}
-		if len(n.Before)+len(n.After) > 0 {
-			s += "(" + show(n.Before) + ";" + show(n.After) + ")"
-		}
-		all = append(all, s)
-	}
-	return strings.Join(all, " ")
-}
-
-func TestTree(t *testing.T) {
-	for name, c := range map[string]struct {
-		procs []*imagepb.Process
-		want  string
-	}{
-		"one":                            {[]*imagepb.Process{proc4(10, 1, 10, 10)}, "10S"},
-		"a child":                        {[]*imagepb.Process{proc4(10, 1, 10, 10), proc4(11, 10, 10, 10)}, "10S(;11)"},
-		"a child with a group":           {[]*imagepb.Process{proc4(10, 1, 10, 10), proc4(11, 10, 11, 10)}, "10S(;11G)"},
-		"a child with a session":         {[]*imagepb.Process{proc4(10, 1, 10, 10), proc4(11, 10, 11, 11)}, "10S(;11S)"},
-		"a child older than the session": {[]*imagepb.Process{proc4(10, 1, 10, 10), proc4(11, 10, 10, 9)}, "9Sx 10S(11;)"},
-		"an orphan":                      {[]*imagepb.Process{proc4(10, 1, 10, 10), proc4(12, 1, 10, 10)}, "10S(;12)"},
-		"a session without leader":       {[]*imagepb.Process{proc4(12, 1, 10, 10)}, "10Sx(;12)"},
-		"a group without leader":         {[]*imagepb.Process{proc4(10, 1, 10, 10), proc4(13, 10, 12, 10)}, "10S(;12Gx 13)"},
-	} {
-		p, err := NewPlan(&imagepb.Image{Processes: c.procs})
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		if got := show(p.Roots); got != c.want {
-			t.Errorf("%s: %s, want %s", name, got, c.want)
-		}
-	}
-	if _, err := NewPlan(&imagepb.Image{Processes: []*imagepb.Process{proc4(11, 10, 11, 11)}}); err == nil {
-		t.Error("a process whose parent is not there got a place")
-	}
-}
-
 func TestPlanNumbers(t *testing.T) {
 	p := proc4(10, 1, 10, 10)
 	p.Threads = []*imagepb.Thread{{Tid: 10}, {Tid: 25}}
 	p.Fds = []*imagepb.Fd{{Number: 0}, {Number: 100}}
 	plan, err := NewPlan(&imagepb.Image{Processes: []*imagepb.Process{p}})
-	if err != nil || plan.LastPid != 25 || plan.StageBase != 101 {
+	if err != nil || plan.Tree.LastPid != 25 || plan.StageBase != 101 {
 		t.Errorf("%+v %v", plan, err)
 	}
 	p.Fds = nil

@@ -5,10 +5,12 @@ package restore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/family"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/tracee"
 )
@@ -16,35 +18,34 @@ import (
 // proc is a process of the job in the making.
 type proc struct {
 	*task
-	node    *Node
+	node    *family.Node
 	pb      *imagepb.Process
 	threads []*task // as pb.Threads; the first is the task itself
-	reaper  *proc   // of a ghost that is not a child of the init
+	parent  *proc   // at its birth; nil: the init
 	insn    uint64  // a syscall instruction in its vDSO, once that is in place
 }
 
 // makeTree makes all processes. Each is born stopped, a copy of its maker.
 func (r *restorer) makeTree() error {
-	for _, n := range r.plan.Roots {
-		if err := r.make(n, r.seed, true); err != nil {
+	for _, n := range r.plan.Tree.Roots {
+		if err := r.make(n, r.seed, nil, true); err != nil {
 			return err
 		}
 	}
 	return r.groups()
 }
 
-// make clones a process off maker, with its pid, and its children off it.
-func (r *restorer) make(n *Node, maker *task, asSibling bool) error {
+// make clones a process off maker, with its pid, and its children off it. parent
+// is whose child it is, nil for the init.
+func (r *restorer) make(n *family.Node, maker *task, parent *proc, asSibling bool) error {
 	child, err := cloneProcess(maker, n.Pid, asSibling)
 	if err != nil {
 		return fmt.Errorf("make pid %d: %w", n.Pid, err)
 	}
-	p := &proc{task: child, node: n, pb: n.P}
+	p := &proc{task: child, node: n, pb: n.P, parent: parent}
 	r.procs = append(r.procs, p)
-	for _, c := range n.Before {
-		if err := r.make(c, p.task, false); err != nil {
-			return err
-		}
+	if err := r.makeAll(n.Before, p); err != nil {
+		return err
 	}
 	if n.NewSid {
 		s := p.script()
@@ -53,34 +54,18 @@ func (r *restorer) make(n *Node, maker *task, asSibling bool) error {
 			return fmt.Errorf("pid %d: %w", n.Pid, err)
 		}
 	}
-	for _, c := range n.After {
-		if err := r.makeMember(c, p, asSibling); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.makeAll(n.After, p)
 }
 
-// makeMember makes a process that p has to make, because it is in p's session. One
-// that is to be a child of the init is made as p's sibling, if p is such a child
-// itself; else as the child of a ghost, whose end makes it an orphan, as it was.
-func (r *restorer) makeMember(c *Node, p *proc, pIsRoot bool) error {
-	orphan := c.P != nil && c.P.Ppid == 1
-	switch {
-	case (orphan || c.Ghost) && pIsRoot:
-		return r.make(c, p.task, true)
-	case orphan && p.node.Ghost:
-		return r.make(c, p.task, false)
-	case orphan:
-		r.plan.LastPid++
-		return r.makeMember(&Node{Pid: r.plan.LastPid, Ghost: true, After: []*Node{c}}, p, false)
-	}
-	before := len(r.procs)
-	if err := r.make(c, p.task, false); err != nil {
-		return err
-	}
-	if c.Ghost {
-		r.procs[before].reaper = p
+func (r *restorer) makeAll(nodes []*family.Node, p *proc) error {
+	for _, c := range nodes {
+		parent := p
+		if c.Sibling {
+			parent = p.parent
+		}
+		if err := r.make(c, p.task, parent, c.Sibling); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -113,31 +98,108 @@ func cloneProcess(maker *task, pid int, asSibling bool) (*task, error) {
 const allButTrap = ^uint64(1 << (unix.SIGTRAP - 1))
 
 // groups puts every process into its process group: first the leaders make
-// theirs, then the others join.
+// theirs, then the others join, then leaders that have left theirs do so.
 func (r *restorer) groups() error {
-	for _, leaders := range []bool{true, false} {
-		for _, p := range r.procs {
-			pgid := 0
-			switch {
-			case leaders != p.node.NewGroup, p.node.NewSid, p.pb != nil && p.pb.State == imagepb.Process_ZOMBIE && p.pb.Pgid == 0:
-				continue
-			case !leaders && p.pb == nil:
-				continue
-			case !leaders:
-				pgid = int(p.pb.Pgid)
+	var movers []*proc
+	for _, p := range r.procs {
+		if p.node.NewGroup {
+			if err := p.setpgid(0); err != nil {
+				return err
 			}
-			s := p.script()
-			s.add("setpgid", unix.SYS_SETPGID, 0, uint64(pgid))
-			if err := s.do(); err != nil {
-				return fmt.Errorf("pid %d: group %d: %w", p.node.Pid, pgid, err)
+		}
+	}
+	for _, p := range r.procs {
+		switch {
+		case p.pb == nil || p.node.NewSid || p.pb.Pgid == 0 || p.pb.Pgid == p.pb.Pid:
+		case p.node.NewGroup:
+			movers = append(movers, p)
+		default:
+			if err := p.setpgid(int(p.pb.Pgid)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, pid := range r.plan.Tree.Movers {
+		for _, p := range movers {
+			if p.node.Pid != pid {
+				continue
+			}
+			if err := p.setpgid(int(p.pb.Pgid)); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-// reap waits for a dead ghost that was a child of p; one without a reaper was a
-// child of the init, which reaps it.
+func (p *proc) setpgid(pgid int) error {
+	s := p.script()
+	s.add("setpgid", unix.SYS_SETPGID, 0, uint64(pgid))
+	if err := s.do(); err != nil {
+		return fmt.Errorf("pid %d: group %d: %w", p.node.Pid, pgid, err)
+	}
+	return nil
+}
+
+// endGhosts ends the processes that were there only to lead or to bear. First
+// those whose children somebody is to adopt, who is a subreaper meanwhile; then
+// the others, whose children go to the init, while nobody is one.
+func (r *restorer) endGhosts() error {
+	for _, reaper := range r.plan.Tree.Adopters() {
+		p := r.find(reaper)
+		if err := p.reapsOrphans(true); err != nil {
+			return err
+		}
+		if err := r.endGhostsOf(reaper); err != nil {
+			return err
+		}
+		if err := p.reapsOrphans(false); err != nil {
+			return err
+		}
+	}
+	return r.endGhostsOf(0)
+}
+
+func (r *restorer) endGhostsOf(adopter int) error {
+	var kept []*proc
+	for _, p := range slices.Backward(r.procs) { // what it has made ends before a ghost
+		if !p.node.Ghost || p.node.Adopter != adopter {
+			kept = append(kept, p)
+			continue
+		}
+		if err := kill(p.host); err != nil {
+			return err
+		}
+		if err := p.parent.reap(p.node.Pid); err != nil {
+			return err
+		}
+	}
+	slices.Reverse(kept)
+	r.procs = kept
+	return nil
+}
+
+func (r *restorer) find(pid int) *proc {
+	for _, p := range r.procs {
+		if p.node.Pid == pid {
+			return p
+		}
+	}
+	return nil
+}
+
+func (p *proc) reapsOrphans(yes bool) error {
+	flag := uint64(0)
+	if yes {
+		flag = 1
+	}
+	s := p.script()
+	s.add("child subreaper", unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, flag)
+	return s.do()
+}
+
+// reap waits for a dead ghost that was a child of p, or of the init, who does so
+// by itself.
 func (p *proc) reap(pid int) error {
 	if p == nil {
 		return nil
@@ -145,25 +207,6 @@ func (p *proc) reap(pid int) error {
 	s := p.script()
 	s.add("wait4", unix.SYS_WAIT4, uint64(pid), 0, unix.WALL, 0)
 	return s.do()
-}
-
-// endGhosts ends the processes that were there only to lead.
-func (r *restorer) endGhosts() error {
-	kept := r.procs[:0]
-	for _, p := range r.procs {
-		if p.node.Ghost {
-			if err := kill(p.host); err != nil {
-				return err
-			}
-			if err := p.reaper.reap(p.node.Pid); err != nil {
-				return err
-			}
-			continue
-		}
-		kept = append(kept, p)
-	}
-	r.procs = kept
-	return nil
 }
 
 // kill ends a tracee and waits until it is dead: what is left of it would keep
@@ -183,7 +226,7 @@ func kill(host int) error {
 // setLastPid makes the namespace go on numbering behind the job's pids.
 func (r *restorer) setLastPid() error {
 	s := r.seed.script()
-	text := strconv.Itoa(r.plan.LastPid)
+	text := strconv.Itoa(r.plan.Tree.LastPid)
 	s.add("open ns_last_pid", unix.SYS_OPENAT, atFdCwd, s.string("/proc/sys/kernel/ns_last_pid"), unix.O_WRONLY, 0)
 	s.add("write ns_last_pid", unix.SYS_WRITE, 3, s.string(text), uint64(len(text)))
 	s.add("close", unix.SYS_CLOSE, 3)

@@ -24,7 +24,8 @@ var levels = map[string]int{
 	"internal/sched":         0,
 	"shim":                   0,
 
-	"internal/image": 1,
+	"internal/image":  1,
+	"internal/family": 1,
 	"internal/host":  1,
 
 	"internal/jobfiles": 1,

@@ -49,6 +49,9 @@ func (d *Dump) collect() error {
 	if err := d.collectClocks(); err != nil {
 		return err
 	}
+	if err := d.collectIPC(); err != nil {
+		return fmt.Errorf("look at the job's IPC objects: %w", err)
+	}
 	if err := d.collectFiles(); err != nil {
 		return err
 	}
@@ -75,6 +78,9 @@ func (d *Dump) collect() error {
 	}
 	if d.o.Tree.Adopted() {
 		d.renameOutside()
+	}
+	if err := d.viewSegments(); err != nil {
+		return err
 	}
 	return d.collectShared()
 }
@@ -122,7 +128,7 @@ func (d *Dump) collectProcess(q *process) (*imagepb.Process, error) {
 		d.noteRequests(newShimState(q))
 	}
 	for _, step := range []func(*process, *imagepb.Process) error{
-		d.fromInside, d.collectThreads, d.collectVmas,
+		d.fromInside, d.collectThreads, d.collectVmas, d.collectUndo,
 	} {
 		if err := step(q, pb); err != nil {
 			return nil, err

@@ -28,6 +28,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/agent"
 	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/image"
@@ -99,6 +100,10 @@ type Dump struct {
 	began    time.Time
 	pause    time.Duration
 
+	agent        *agent.Agent // in the job's namespaces, until all is described
+	agentProcess *process     // the agent, as one that maps segments
+	queueInos    []uint64     // of each of meta.PosixQueues
+
 	noticed   []int                    // stopped processes whose parents know it
 	notForked map[int][]procfs.Mapping // by host pid
 }
@@ -121,6 +126,10 @@ func Run(ctx context.Context, o Options) (_ *Dump, _ *Result, err error) {
 			d.abandon()
 		}
 	}()
+	if err := d.startAgent(); err != nil {
+		return nil, nil, err
+	}
+	defer d.endAgent()
 	if err := d.stopAndDescribe(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -155,10 +164,34 @@ func (d *Dump) stopAndDescribe(ctx context.Context) error {
 	if d.o.Stop {
 		return nil
 	}
+	d.endAgent()
 	if err := d.snapshot(); err != nil {
 		return d.withoutSnapshot(err)
 	}
 	return d.thaw()
+}
+
+// startAgent puts an agent into the namespaces of a job that has any of its own.
+func (d *Dump) startAgent() error {
+	if d.o.Tree.Adopted() {
+		return nil
+	}
+	theirs, err := procfs.Link(d.o.Tree.Init, "ns/ipc")
+	if err != nil {
+		return err
+	}
+	if ours, err := procfs.Link(os.Getpid(), "ns/ipc"); err != nil || ours == theirs {
+		return err
+	}
+	d.agent, err = agent.Start(d.o.Tree.Init)
+	return err
+}
+
+func (d *Dump) endAgent() {
+	if d.agent != nil {
+		d.agent.Close()
+		d.agent = nil
+	}
 }
 
 // withoutSnapshot goes on with the job frozen where it has no room for a

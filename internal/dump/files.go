@@ -270,6 +270,9 @@ func (t *fileTable) at(pid, fd int) *file {
 // describeRegular deals with regular files: those that have a name by which
 // they can be opened again, and those that have not and are saved.
 func (d *Dump) describeRegular(f *file) error {
+	if f.fsType() == mqueueMagic {
+		return d.describeMqueue(f)
+	}
 	if f.onKernelFS() {
 		f.pb.Kind, f.pb.Path = imagepb.OpenFile_PROC, f.link
 		return nil

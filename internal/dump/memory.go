@@ -101,6 +101,13 @@ func (d *Dump) kindOf(q *process, m *procfs.Mapping, v *imagepb.Vma) error {
 		v.Kind = imagepb.Vma_VDSO
 	case m.Path == "[vvar]", m.Path == "[vvar_vclock]":
 		v.Kind, v.Name = imagepb.Vma_VVAR, m.Path
+	case isSegment(m):
+		o, err := d.segmentObject(m)
+		if err != nil {
+			return err
+		}
+		o.views = append(o.views, view{q, m.Start, m.Offset, m.Size()})
+		v.Kind, v.Object = imagepb.Vma_OBJECT, o.index
 	case m.Shared() && m.Deleted:
 		if name, ok := linkedAs(m); ok {
 			v.Kind, v.Path = imagepb.Vma_FILE, name

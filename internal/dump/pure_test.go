@@ -82,7 +82,7 @@ func TestRefuseMap(t *testing.T) {
 		{procfs.Mapping{Path: "/x", VmFlags: []string{"io"}}, "device"},
 		{procfs.Mapping{VmFlags: []string{"um"}}, "userfaultfd"},
 		{procfs.Mapping{VmFlags: []string{"ss"}}, "shadow"},
-		{procfs.Mapping{Path: "/SYSV00000000"}, "System V"},
+		{procfs.Mapping{Path: "/SYSV00000000", Deleted: true}, ""},
 		{procfs.Mapping{Path: "anon_inode:[io_uring]"}, "io_uring"},
 	} {
 		got := refuseMap(&c.m)

@@ -126,8 +126,6 @@ func refuseMap(m *procfs.Mapping) string {
 		return "shadow stacks cannot be carried"
 	case m.ProtectionKey != 0:
 		return "memory protection keys are not carried yet"
-	case strings.HasPrefix(m.Path, "/SYSV"):
-		return "System V shared memory is not carried yet"
 	case strings.HasPrefix(m.Path, "anon_inode:"):
 		return refuseKind(m.Path)
 	case strings.HasPrefix(m.Path, "/dev/") && m.Path != "/dev/zero" && !strings.HasPrefix(m.Path, "/dev/shm/"):

@@ -68,8 +68,6 @@ const (
 // refuseRegular knows what only looks like a regular file.
 func (f *file) refuseRegular() string {
 	switch f.fsType() {
-	case mqueueMagic:
-		return "POSIX message queues are not carried yet"
 	case unix.NSFS_MAGIC:
 		return "a descriptor of a namespace cannot be carried"
 	case secretMagic:

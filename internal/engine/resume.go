@@ -11,6 +11,7 @@ import (
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/namespace"
 	"github.com/esky-hpc/esky/internal/restore"
+	"github.com/esky-hpc/esky/internal/seed"
 )
 
 // restoreRequest is what the monitor asks of a restore worker.
@@ -40,7 +41,7 @@ func Resume(ctx context.Context, o ResumeOptions, progress func(Progress)) (*Job
 		main = 0 // its pid may be that of a ghost
 	}
 	resume := &namespace.Resume{
-		Seed: restore.Seed(), MainPid: main, MainStatus: int(meta.MainStatus),
+		Seed: seed.ELF(), MainPid: main, MainStatus: int(meta.MainStatus),
 		Monotonic: time.Duration(meta.Clocks.MonotonicNs), Boottime: time.Duration(meta.Clocks.BoottimeNs),
 	}
 	if err := forgetMain(o.StatusPath, meta); err != nil {

@@ -21,7 +21,7 @@ import (
 const probeTime = 5 * time.Second
 
 const (
-	inPidNS   = unix.CLONE_NEWPID | unix.CLONE_NEWNS
+	inPidNS   = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC
 	inUserNS  = unix.CLONE_NEWUSER
 	selfImage = "/proc/self/exe"
 )

@@ -122,6 +122,9 @@ func (p *initProcess) mountProc() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("keep mounts of the job to itself: %w", err)
 	}
+	// The message queues of the job's IPC namespace, where the host's were to be
+	// seen (mq_overview(7)). Without the directory nobody misses them.
+	_ = unix.Mount("mqueue", "/dev/mqueue", "mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc for the job: %w", err)
 	}

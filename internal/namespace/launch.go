@@ -88,7 +88,7 @@ func Launch(c Config, lock *os.File) (*Init, error) {
 // except the ambient ones. Root must not have one: it would lose its power over
 // other users' files.
 func cloneAttr() *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
+	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC}
 	if privileged() {
 		return attr
 	}

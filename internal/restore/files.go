@@ -59,7 +59,13 @@ func (r *restorer) openFiles() error {
 	if err := s.do(); err != nil {
 		return err
 	}
+	if err := r.openPosixQueues(); err != nil {
+		return err
+	}
 	for i, o := range r.meta.Objects {
+		if o.Kind == imagepb.Object_SYSV {
+			continue // see openIPC
+		}
 		if err := r.openObject(uint32(i), o); err != nil {
 			return fmt.Errorf("put back %s: %w", o.Name, err)
 		}
@@ -79,7 +85,7 @@ func (r *restorer) openFiles() error {
 			return fmt.Errorf("open %s again: %w", f.Path, err)
 		}
 	}
-	return nil
+	return r.unlinkQueues()
 }
 
 // put moves the descriptor that was just opened, the first free one, on stage.
@@ -131,6 +137,8 @@ func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 	case imagepb.OpenFile_SOCKET:
 		s.add("dup3", unix.SYS_DUP3, r.stageSocket(f.SocketPair, f.SocketEnd), at, 0)
 		s.add("fcntl", unix.SYS_FCNTL, at, unix.F_SETFL, status)
+	case imagepb.OpenFile_MQUEUE:
+		r.openQueueFile(s, f, at)
 	case imagepb.OpenFile_PIDFD: // opened where it belongs, see openPidfds: its process has yet to be made
 	default:
 		return fmt.Errorf("a file of unknown kind %v", f.Kind)

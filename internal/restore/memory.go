@@ -172,6 +172,12 @@ func (p *proc) mapAll(r *restorer) error {
 			}
 			opened = key
 		}
+		if v.Kind == imagepb.Vma_OBJECT && r.meta.Objects[v.Object].Kind == imagepb.Object_SYSV {
+			if err := p.attach(r, v); err != nil {
+				return fmt.Errorf("attach %s: %w", r.meta.Objects[v.Object].Name, err)
+			}
+			continue
+		}
 		p.mmap(s, r, v)
 	}
 	if opened != "" {
@@ -268,6 +274,9 @@ func (r *restorer) load() error {
 	sink := func(c *imagepb.Chunk) pages.Sink {
 		if c.Pid != 0 {
 			return sinks[c.Pid]
+		}
+		if g, ok := r.segments[c.Object]; ok {
+			return g.fill
 		}
 		f := r.objects[c.Object]
 		if f == nil {

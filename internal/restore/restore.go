@@ -64,11 +64,13 @@ type restorer struct {
 	seed    *task
 	procs   []*proc
 	objects map[uint32]*os.File // staged, to be filled from the page data
-	done    map[uint32]bool     // descriptions whose state is set
-	tick    func(int)
-	notes   []string
-	asleep  []freeze.Sleeper // waits that were entered again
-	zero    time.Duration    // host's CLOCK_MONOTONIC when the job's clock stood as at the freeze
+	// segments that are being filled, by the index of their objects
+	segments map[uint32]segment
+	done     map[uint32]bool // descriptions whose state is set
+	tick     func(int)
+	notes    []string
+	asleep   []freeze.Sleeper // waits that were entered again
+	zero     time.Duration    // host's CLOCK_MONOTONIC when the job's clock stood as at the freeze
 }
 
 func (r *restorer) note(format string, args ...any) {
@@ -93,7 +95,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	r.files.note = r.note
 	for _, step := range []func() error{
-		r.checkFiles, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.dropSeed, r.makeMemory, r.makeThreads, r.setState, r.putFilesBack, r.letGo,
+		r.checkFiles, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState, r.putFilesBack, r.letGo,
 	} {
 		if err := step(); err != nil {
 			r.files.discard()
@@ -180,7 +182,13 @@ func (r *restorer) makeMemory() error {
 			return fmt.Errorf("pid %d: %w", p.pb.Pid, err)
 		}
 	}
+	if err := r.holdSegments(); err != nil {
+		return err
+	}
 	if err := r.load(); err != nil {
+		return err
+	}
+	if err := r.releaseSegments(); err != nil {
 		return err
 	}
 	for _, f := range r.objects {

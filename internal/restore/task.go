@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/pages"
+	"github.com/esky-hpc/esky/internal/seed"
 	"github.com/esky-hpc/esky/internal/tracee"
 )
 
@@ -120,17 +121,17 @@ func (t *task) read(at uint64, n int) ([]byte, error) {
 }
 
 // plant puts the stub into the freshly stopped seed.
-func plant(seed int, at uint64, code []byte) (*task, error) {
-	regs, err := tracee.GetRegs(seed)
+func plant(host int, at uint64, code []byte) (*task, error) {
+	regs, err := tracee.GetRegs(host)
 	if err != nil {
 		return nil, err
 	}
 	mmap := tracee.Sys("mmap", unix.SYS_MMAP, at, stubLen, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0)
-	if err := tracee.SyscallAt(seed, seedSyscall, regs, mmap); err != nil {
+	if err := tracee.SyscallAt(host, seed.Syscall, regs, mmap); err != nil {
 		return nil, fmt.Errorf("plant the stub: %w", err)
 	}
-	mem, err := pages.OpenMemory(seed)
+	mem, err := pages.OpenMemory(host)
 	if err != nil {
 		return nil, err
 	}
@@ -139,5 +140,5 @@ func plant(seed int, at uint64, code []byte) (*task, error) {
 		return nil, err
 	}
 	regs.Fs_base, regs.Gs_base = 0, 0
-	return &task{host: seed, pid: seed, stub: at, regs: regs, room: areaLen}, nil
+	return &task{host: host, pid: host, stub: at, regs: regs, room: areaLen}, nil
 }

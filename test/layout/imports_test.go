@@ -22,6 +22,7 @@ var levels = map[string]int{
 	"internal/tracee":        0,
 	"internal/namespace":     0,
 	"internal/sched":         0,
+	"internal/seed":          0,
 	"shim":                   0,
 
 	"internal/image":  1,
@@ -30,6 +31,7 @@ var levels = map[string]int{
 
 	"internal/jobfiles": 1,
 
+	"internal/agent":        2,
 	"internal/pages":        2,
 	"internal/store":        2,
 	"internal/freeze":       2,

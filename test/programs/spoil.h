@@ -4,6 +4,7 @@
 #define SPOIL_H
 
 #include <fcntl.h>
+#include <mqueue.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -11,10 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -113,6 +118,26 @@ static inline void spoil_write(const char *file, const char *text)
 
 	(void)!write(fd, text, strlen(text));
 	close(fd);
+}
+
+// spoil_id is the id of the first System V object of a kind that has the key of
+// this process, or of any of its own.
+static inline int spoil_id(const char *kind, int skip)
+{
+	char path[64], line[512];
+	int id = -1;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/sysvipc/%s", kind);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof line, f)) {
+		int key, this;
+
+		if (sscanf(line, "%d %d", &key, &this) == 2 && key == (0x65000000 | getpid()) && skip-- == 0)
+			id = this;
+	}
+	fclose(f);
+	return id;
 }
 
 static inline void spoil_affinity(void)

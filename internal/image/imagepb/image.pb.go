@@ -148,25 +148,33 @@ const (
 	OpenFile_STDIO       OpenFile_Kind = 11
 	OpenFile_PROC        OpenFile_Kind = 12
 	OpenFile_PIDFD       OpenFile_Kind = 13
+	OpenFile_MQUEUE      OpenFile_Kind = 160
+	OpenFile_PTY_MASTER  OpenFile_Kind = 161
+	OpenFile_PTY_SLAVE   OpenFile_Kind = 162
+	OpenFile_DEV_TTY     OpenFile_Kind = 163
 )
 
 // Enum value maps for OpenFile_Kind.
 var (
 	OpenFile_Kind_name = map[int32]string{
-		0:  "REGULAR",
-		1:  "DIRECTORY",
-		2:  "CHARDEV",
-		3:  "PIPE",
-		4:  "FIFO",
-		5:  "EVENTFD",
-		6:  "EPOLL",
-		7:  "TIMERFD",
-		8:  "SIGNALFD",
-		9:  "SOCKET",
-		10: "OBJECT_FILE",
-		11: "STDIO",
-		12: "PROC",
-		13: "PIDFD",
+		0:   "REGULAR",
+		1:   "DIRECTORY",
+		2:   "CHARDEV",
+		3:   "PIPE",
+		4:   "FIFO",
+		5:   "EVENTFD",
+		6:   "EPOLL",
+		7:   "TIMERFD",
+		8:   "SIGNALFD",
+		9:   "SOCKET",
+		10:  "OBJECT_FILE",
+		11:  "STDIO",
+		12:  "PROC",
+		13:  "PIDFD",
+		160: "MQUEUE",
+		161: "PTY_MASTER",
+		162: "PTY_SLAVE",
+		163: "DEV_TTY",
 	}
 	OpenFile_Kind_value = map[string]int32{
 		"REGULAR":     0,
@@ -183,6 +191,10 @@ var (
 		"STDIO":       11,
 		"PROC":        12,
 		"PIDFD":       13,
+		"MQUEUE":      160,
+		"PTY_MASTER":  161,
+		"PTY_SLAVE":   162,
+		"DEV_TTY":     163,
 	}
 )
 
@@ -323,19 +335,22 @@ const (
 	Object_SHARED_ANON Object_Kind = 0
 	Object_MEMFD       Object_Kind = 1
 	Object_UNLINKED    Object_Kind = 2
+	Object_SYSV        Object_Kind = 160
 )
 
 // Enum value maps for Object_Kind.
 var (
 	Object_Kind_name = map[int32]string{
-		0: "SHARED_ANON",
-		1: "MEMFD",
-		2: "UNLINKED",
+		0:   "SHARED_ANON",
+		1:   "MEMFD",
+		2:   "UNLINKED",
+		160: "SYSV",
 	}
 	Object_Kind_value = map[string]int32{
 		"SHARED_ANON": 0,
 		"MEMFD":       1,
 		"UNLINKED":    2,
+		"SYSV":        160,
 	}
 )
 
@@ -412,38 +427,43 @@ func (x Chunk_Codec) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Chunk_Codec.Descriptor instead.
 func (Chunk_Codec) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34, 0}
 }
 
 // Image describes one generation of one job.
 type Image struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Job           string                 `protobuf:"bytes,1,opt,name=job" json:"job,omitempty"`
-	Generation    uint32                 `protobuf:"varint,2,opt,name=generation" json:"generation,omitempty"`
-	Attempt       uint32                 `protobuf:"varint,3,opt,name=attempt" json:"attempt,omitempty"`                                    // incarnation of the job that wrote it; 0 is the first
-	CreatedUnixNs int64                  `protobuf:"varint,4,opt,name=created_unix_ns,json=createdUnixNs" json:"created_unix_ns,omitempty"` // CLOCK_REALTIME at the freeze
-	EskyVersion   string                 `protobuf:"bytes,5,opt,name=esky_version,json=eskyVersion" json:"esky_version,omitempty"`
-	Host          *Host                  `protobuf:"bytes,6,opt,name=host" json:"host,omitempty"`
-	Clocks        *Clocks                `protobuf:"bytes,7,opt,name=clocks" json:"clocks,omitempty"`
-	MainPid       int32                  `protobuf:"varint,8,opt,name=main_pid,json=mainPid" json:"main_pid,omitempty"`           // pid, in the job's namespace, whose exit status is the job's
-	LastPid       int32                  `protobuf:"varint,9,opt,name=last_pid,json=lastPid" json:"last_pid,omitempty"`           // /proc/sys/kernel/ns_last_pid at the freeze
-	MainExited    bool                   `protobuf:"varint,10,opt,name=main_exited,json=mainExited" json:"main_exited,omitempty"` // the main process is gone; only others live
-	MainStatus    int32                  `protobuf:"varint,11,opt,name=main_status,json=mainStatus" json:"main_status,omitempty"` // its exit status, as a shell shows it
-	Processes     []*Process             `protobuf:"bytes,12,rep,name=processes" json:"processes,omitempty"`
-	OpenFiles     []*OpenFile            `protobuf:"bytes,13,rep,name=open_files,json=openFiles" json:"open_files,omitempty"` // open file descriptions; index is the id
-	Objects       []*Object              `protobuf:"bytes,14,rep,name=objects" json:"objects,omitempty"`                      // memory and files without a path; index is the id
-	Pipes         []*Pipe                `protobuf:"bytes,15,rep,name=pipes" json:"pipes,omitempty"`
-	SocketPairs   []*SocketPair          `protobuf:"bytes,16,rep,name=socket_pairs,json=socketPairs" json:"socket_pairs,omitempty"`
-	MappedFiles   []string               `protobuf:"bytes,17,rep,name=mapped_files,json=mappedFiles" json:"mapped_files,omitempty"`  // paths the job maps; details in host.files
-	Command       []string               `protobuf:"bytes,18,rep,name=command" json:"command,omitempty"`                             // argv of the job, for people
-	Cwd           string                 `protobuf:"bytes,19,opt,name=cwd" json:"cwd,omitempty"`                                     // of the job at its start, for people
-	PauseNs       int64                  `protobuf:"varint,20,opt,name=pause_ns,json=pauseNs" json:"pause_ns,omitempty"`             // how long the job stood still for this image
-	MemoryBytes   uint64                 `protobuf:"varint,21,opt,name=memory_bytes,json=memoryBytes" json:"memory_bytes,omitempty"` // resident private memory stored
-	JobFiles      []*JobFile             `protobuf:"bytes,120,rep,name=job_files,json=jobFiles" json:"job_files,omitempty"`          // the job's files that have a name, as they were at the freeze
-	Scratch       []string               `protobuf:"bytes,121,rep,name=scratch" json:"scratch,omitempty"`                            // directories that were the job's alone: all of them is in job_files
-	Origin        *Origin                `protobuf:"bytes,220,opt,name=origin" json:"origin,omitempty"`                              // of a job that was adopted, in the image made by that
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Job            string                 `protobuf:"bytes,1,opt,name=job" json:"job,omitempty"`
+	Generation     uint32                 `protobuf:"varint,2,opt,name=generation" json:"generation,omitempty"`
+	Attempt        uint32                 `protobuf:"varint,3,opt,name=attempt" json:"attempt,omitempty"`                                    // incarnation of the job that wrote it; 0 is the first
+	CreatedUnixNs  int64                  `protobuf:"varint,4,opt,name=created_unix_ns,json=createdUnixNs" json:"created_unix_ns,omitempty"` // CLOCK_REALTIME at the freeze
+	EskyVersion    string                 `protobuf:"bytes,5,opt,name=esky_version,json=eskyVersion" json:"esky_version,omitempty"`
+	Host           *Host                  `protobuf:"bytes,6,opt,name=host" json:"host,omitempty"`
+	Clocks         *Clocks                `protobuf:"bytes,7,opt,name=clocks" json:"clocks,omitempty"`
+	MainPid        int32                  `protobuf:"varint,8,opt,name=main_pid,json=mainPid" json:"main_pid,omitempty"`           // pid, in the job's namespace, whose exit status is the job's
+	LastPid        int32                  `protobuf:"varint,9,opt,name=last_pid,json=lastPid" json:"last_pid,omitempty"`           // /proc/sys/kernel/ns_last_pid at the freeze
+	MainExited     bool                   `protobuf:"varint,10,opt,name=main_exited,json=mainExited" json:"main_exited,omitempty"` // the main process is gone; only others live
+	MainStatus     int32                  `protobuf:"varint,11,opt,name=main_status,json=mainStatus" json:"main_status,omitempty"` // its exit status, as a shell shows it
+	Processes      []*Process             `protobuf:"bytes,12,rep,name=processes" json:"processes,omitempty"`
+	OpenFiles      []*OpenFile            `protobuf:"bytes,13,rep,name=open_files,json=openFiles" json:"open_files,omitempty"` // open file descriptions; index is the id
+	Objects        []*Object              `protobuf:"bytes,14,rep,name=objects" json:"objects,omitempty"`                      // memory and files without a path; index is the id
+	Pipes          []*Pipe                `protobuf:"bytes,15,rep,name=pipes" json:"pipes,omitempty"`
+	SocketPairs    []*SocketPair          `protobuf:"bytes,16,rep,name=socket_pairs,json=socketPairs" json:"socket_pairs,omitempty"`
+	MappedFiles    []string               `protobuf:"bytes,17,rep,name=mapped_files,json=mappedFiles" json:"mapped_files,omitempty"`  // paths the job maps; details in host.files
+	Command        []string               `protobuf:"bytes,18,rep,name=command" json:"command,omitempty"`                             // argv of the job, for people
+	Cwd            string                 `protobuf:"bytes,19,opt,name=cwd" json:"cwd,omitempty"`                                     // of the job at its start, for people
+	PauseNs        int64                  `protobuf:"varint,20,opt,name=pause_ns,json=pauseNs" json:"pause_ns,omitempty"`             // how long the job stood still for this image
+	MemoryBytes    uint64                 `protobuf:"varint,21,opt,name=memory_bytes,json=memoryBytes" json:"memory_bytes,omitempty"` // resident private memory stored
+	JobFiles       []*JobFile             `protobuf:"bytes,120,rep,name=job_files,json=jobFiles" json:"job_files,omitempty"`          // the job's files that have a name, as they were at the freeze
+	Scratch        []string               `protobuf:"bytes,121,rep,name=scratch" json:"scratch,omitempty"`                            // directories that were the job's alone: all of them is in job_files
+	SysvSegments   []*SysvSegment         `protobuf:"bytes,160,rep,name=sysv_segments,json=sysvSegments" json:"sysv_segments,omitempty"`
+	SysvSemaphores []*SysvSemaphores      `protobuf:"bytes,161,rep,name=sysv_semaphores,json=sysvSemaphores" json:"sysv_semaphores,omitempty"`
+	SysvQueues     []*SysvQueue           `protobuf:"bytes,162,rep,name=sysv_queues,json=sysvQueues" json:"sysv_queues,omitempty"`
+	PosixQueues    []*PosixQueue          `protobuf:"bytes,163,rep,name=posix_queues,json=posixQueues" json:"posix_queues,omitempty"`
+	Ptys           []*Pty                 `protobuf:"bytes,164,rep,name=ptys" json:"ptys,omitempty"`     // of the job's own devpts
+	Origin         *Origin                `protobuf:"bytes,220,opt,name=origin" json:"origin,omitempty"` // of a job that was adopted, in the image made by that
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Image) Reset() {
@@ -633,6 +653,41 @@ func (x *Image) GetJobFiles() []*JobFile {
 func (x *Image) GetScratch() []string {
 	if x != nil {
 		return x.Scratch
+	}
+	return nil
+}
+
+func (x *Image) GetSysvSegments() []*SysvSegment {
+	if x != nil {
+		return x.SysvSegments
+	}
+	return nil
+}
+
+func (x *Image) GetSysvSemaphores() []*SysvSemaphores {
+	if x != nil {
+		return x.SysvSemaphores
+	}
+	return nil
+}
+
+func (x *Image) GetSysvQueues() []*SysvQueue {
+	if x != nil {
+		return x.SysvQueues
+	}
+	return nil
+}
+
+func (x *Image) GetPosixQueues() []*PosixQueue {
+	if x != nil {
+		return x.PosixQueues
+	}
+	return nil
+}
+
+func (x *Image) GetPtys() []*Pty {
+	if x != nil {
+		return x.Ptys
 	}
 	return nil
 }
@@ -1012,6 +1067,7 @@ type Process struct {
 	XcompPerm      uint64                 `protobuf:"varint,182,opt,name=xcomp_perm,json=xcompPerm" json:"xcomp_perm,omitempty"`       // extended states (AMX) that it has asked for, ARCH_GET_XCOMP_PERM
 	MemoryMerge    bool                   `protobuf:"varint,184,opt,name=memory_merge,json=memoryMerge" json:"memory_merge,omitempty"` // PR_SET_MEMORY_MERGE
 	Continued      bool                   `protobuf:"varint,183,opt,name=continued" json:"continued,omitempty"`                        // SIGCONT has made it run on, and the parent has not waited for that
+	SemUndo        []*SemUndo             `protobuf:"bytes,160,rep,name=sem_undo,json=semUndo" json:"sem_undo,omitempty"`              // SEM_UNDO of semop(2)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1268,6 +1324,13 @@ func (x *Process) GetContinued() bool {
 		return x.Continued
 	}
 	return false
+}
+
+func (x *Process) GetSemUndo() []*SemUndo {
+	if x != nil {
+		return x.SemUndo
+	}
+	return nil
 }
 
 type Thread struct {
@@ -1867,7 +1930,9 @@ type OpenFile struct {
 	OwnerPid         int32                  `protobuf:"zigzag32,21,opt,name=owner_pid,json=ownerPid" json:"owner_pid,omitempty"`     // F_SETOWN
 	OwnerSig         uint32                 `protobuf:"varint,22,opt,name=owner_sig,json=ownerSig" json:"owner_sig,omitempty"`       // F_SETSIG
 	Locks            []*FileLock            `protobuf:"bytes,23,rep,name=locks" json:"locks,omitempty"`
-	PidfdPid         int32                  `protobuf:"varint,24,opt,name=pidfd_pid,json=pidfdPid" json:"pidfd_pid,omitempty"` // PIDFD: the process, in the job's namespace
+	PidfdPid         int32                  `protobuf:"varint,24,opt,name=pidfd_pid,json=pidfdPid" json:"pidfd_pid,omitempty"`        // PIDFD: the process, in the job's namespace
+	PosixQueue       uint32                 `protobuf:"varint,160,opt,name=posix_queue,json=posixQueue" json:"posix_queue,omitempty"` // MQUEUE: index into Image.posix_queues
+	Pty              uint32                 `protobuf:"varint,161,opt,name=pty" json:"pty,omitempty"`                                 // PTY_*: index into Image.ptys
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -2066,6 +2131,20 @@ func (x *OpenFile) GetLocks() []*FileLock {
 func (x *OpenFile) GetPidfdPid() int32 {
 	if x != nil {
 		return x.PidfdPid
+	}
+	return 0
+}
+
+func (x *OpenFile) GetPosixQueue() uint32 {
+	if x != nil {
+		return x.PosixQueue
+	}
+	return 0
+}
+
+func (x *OpenFile) GetPty() uint32 {
+	if x != nil {
+		return x.Pty
 	}
 	return 0
 }
@@ -2459,6 +2538,7 @@ type Object struct {
 	File          string                 `protobuf:"bytes,6,opt,name=file" json:"file,omitempty"` // saved file of the image with the content; else it is in the page data
 	Dev           uint64                 `protobuf:"varint,7,opt,name=dev" json:"dev,omitempty"`
 	Ino           uint64                 `protobuf:"varint,8,opt,name=ino" json:"ino,omitempty"`
+	SysvSegment   uint32                 `protobuf:"varint,160,opt,name=sysv_segment,json=sysvSegment" json:"sysv_segment,omitempty"` // SYSV: index into Image.sysv_segments
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2549,6 +2629,685 @@ func (x *Object) GetIno() uint64 {
 	return 0
 }
 
+func (x *Object) GetSysvSegment() uint32 {
+	if x != nil {
+		return x.SysvSegment
+	}
+	return 0
+}
+
+// IpcPerm is what System V objects have in common (sysvipc(7)).
+type IpcPerm struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int32                  `protobuf:"varint,1,opt,name=id" json:"id,omitempty"`
+	Key           int32                  `protobuf:"varint,2,opt,name=key" json:"key,omitempty"`
+	Uid           uint32                 `protobuf:"varint,3,opt,name=uid" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,4,opt,name=gid" json:"gid,omitempty"`
+	Mode          uint32                 `protobuf:"varint,5,opt,name=mode" json:"mode,omitempty"` // with SHM_DEST and SHM_LOCKED
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IpcPerm) Reset() {
+	*x = IpcPerm{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IpcPerm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IpcPerm) ProtoMessage() {}
+
+func (x *IpcPerm) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
+func (*IpcPerm) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *IpcPerm) GetId() int32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetKey() int32 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+type SysvSegment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Perm          *IpcPerm               `protobuf:"bytes,1,opt,name=perm" json:"perm,omitempty"`
+	Size          uint64                 `protobuf:"varint,2,opt,name=size" json:"size,omitempty"`
+	CreatorPid    int32                  `protobuf:"varint,3,opt,name=creator_pid,json=creatorPid" json:"creator_pid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SysvSegment) Reset() {
+	*x = SysvSegment{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SysvSegment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SysvSegment) ProtoMessage() {}
+
+func (x *SysvSegment) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SysvSegment.ProtoReflect.Descriptor instead.
+func (*SysvSegment) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SysvSegment) GetPerm() *IpcPerm {
+	if x != nil {
+		return x.Perm
+	}
+	return nil
+}
+
+func (x *SysvSegment) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SysvSegment) GetCreatorPid() int32 {
+	if x != nil {
+		return x.CreatorPid
+	}
+	return 0
+}
+
+type SysvSemaphores struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Perm          *IpcPerm               `protobuf:"bytes,1,opt,name=perm" json:"perm,omitempty"`
+	Values        []uint32               `protobuf:"varint,2,rep,packed,name=values" json:"values,omitempty"`
+	Pids          []int32                `protobuf:"varint,3,rep,packed,name=pids" json:"pids,omitempty"` // who operated last on each
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SysvSemaphores) Reset() {
+	*x = SysvSemaphores{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SysvSemaphores) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SysvSemaphores) ProtoMessage() {}
+
+func (x *SysvSemaphores) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SysvSemaphores.ProtoReflect.Descriptor instead.
+func (*SysvSemaphores) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SysvSemaphores) GetPerm() *IpcPerm {
+	if x != nil {
+		return x.Perm
+	}
+	return nil
+}
+
+func (x *SysvSemaphores) GetValues() []uint32 {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *SysvSemaphores) GetPids() []int32 {
+	if x != nil {
+		return x.Pids
+	}
+	return nil
+}
+
+// SemUndo is what the end of the process adds to a semaphore.
+type SemUndo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int32                  `protobuf:"varint,1,opt,name=id" json:"id,omitempty"`
+	Number        uint32                 `protobuf:"varint,2,opt,name=number" json:"number,omitempty"`
+	Value         int32                  `protobuf:"varint,3,opt,name=value" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SemUndo) Reset() {
+	*x = SemUndo{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SemUndo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SemUndo) ProtoMessage() {}
+
+func (x *SemUndo) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
+func (*SemUndo) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SemUndo) GetId() int32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SemUndo) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *SemUndo) GetValue() int32 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+type SysvQueue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Perm          *IpcPerm               `protobuf:"bytes,1,opt,name=perm" json:"perm,omitempty"`
+	MaxBytes      uint64                 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes" json:"max_bytes,omitempty"`
+	LastSender    int32                  `protobuf:"varint,3,opt,name=last_sender,json=lastSender" json:"last_sender,omitempty"`
+	LastReceiver  int32                  `protobuf:"varint,4,opt,name=last_receiver,json=lastReceiver" json:"last_receiver,omitempty"`
+	Messages      []*SysvMessage         `protobuf:"bytes,5,rep,name=messages" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SysvQueue) Reset() {
+	*x = SysvQueue{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SysvQueue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SysvQueue) ProtoMessage() {}
+
+func (x *SysvQueue) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SysvQueue.ProtoReflect.Descriptor instead.
+func (*SysvQueue) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SysvQueue) GetPerm() *IpcPerm {
+	if x != nil {
+		return x.Perm
+	}
+	return nil
+}
+
+func (x *SysvQueue) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *SysvQueue) GetLastSender() int32 {
+	if x != nil {
+		return x.LastSender
+	}
+	return 0
+}
+
+func (x *SysvQueue) GetLastReceiver() int32 {
+	if x != nil {
+		return x.LastReceiver
+	}
+	return 0
+}
+
+func (x *SysvQueue) GetMessages() []*SysvMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+type SysvMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          int64                  `protobuf:"varint,1,opt,name=type" json:"type,omitempty"`
+	Text          []byte                 `protobuf:"bytes,2,opt,name=text" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SysvMessage) Reset() {
+	*x = SysvMessage{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SysvMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SysvMessage) ProtoMessage() {}
+
+func (x *SysvMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SysvMessage.ProtoReflect.Descriptor instead.
+func (*SysvMessage) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SysvMessage) GetType() int64 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *SysvMessage) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+// PosixQueue is a queue of mq_overview(7).
+type PosixQueue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"` // without the slash
+	Unlinked      bool                   `protobuf:"varint,2,opt,name=unlinked" json:"unlinked,omitempty"`
+	Mode          uint32                 `protobuf:"varint,3,opt,name=mode" json:"mode,omitempty"`
+	MaxMessages   int64                  `protobuf:"varint,4,opt,name=max_messages,json=maxMessages" json:"max_messages,omitempty"`
+	MaxSize       int64                  `protobuf:"varint,5,opt,name=max_size,json=maxSize" json:"max_size,omitempty"`
+	Messages      []*PosixMessage        `protobuf:"bytes,6,rep,name=messages" json:"messages,omitempty"` // in the order in which they are received
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PosixQueue) Reset() {
+	*x = PosixQueue{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PosixQueue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PosixQueue) ProtoMessage() {}
+
+func (x *PosixQueue) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PosixQueue.ProtoReflect.Descriptor instead.
+func (*PosixQueue) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PosixQueue) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PosixQueue) GetUnlinked() bool {
+	if x != nil {
+		return x.Unlinked
+	}
+	return false
+}
+
+func (x *PosixQueue) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *PosixQueue) GetMaxMessages() int64 {
+	if x != nil {
+		return x.MaxMessages
+	}
+	return 0
+}
+
+func (x *PosixQueue) GetMaxSize() int64 {
+	if x != nil {
+		return x.MaxSize
+	}
+	return 0
+}
+
+func (x *PosixQueue) GetMessages() []*PosixMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+type PosixMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Priority      uint32                 `protobuf:"varint,1,opt,name=priority" json:"priority,omitempty"`
+	Text          []byte                 `protobuf:"bytes,2,opt,name=text" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PosixMessage) Reset() {
+	*x = PosixMessage{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PosixMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PosixMessage) ProtoMessage() {}
+
+func (x *PosixMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PosixMessage.ProtoReflect.Descriptor instead.
+func (*PosixMessage) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PosixMessage) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *PosixMessage) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+// Pty is a pair of pseudo-terminals (pty(7)).
+type Pty struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint32                 `protobuf:"varint,1,opt,name=number" json:"number,omitempty"`                                  // of /dev/pts
+	Termios       []byte                 `protobuf:"bytes,2,opt,name=termios" json:"termios,omitempty"`                                 // struct termios2
+	Window        []byte                 `protobuf:"bytes,3,opt,name=window" json:"window,omitempty"`                                   // struct winsize
+	Locked        bool                   `protobuf:"varint,4,opt,name=locked" json:"locked,omitempty"`                                  // TIOCSPTLCK
+	Packet        bool                   `protobuf:"varint,5,opt,name=packet" json:"packet,omitempty"`                                  // TIOCPKT
+	Exclusive     bool                   `protobuf:"varint,6,opt,name=exclusive" json:"exclusive,omitempty"`                            // TIOCEXCL
+	HungUp        bool                   `protobuf:"varint,7,opt,name=hung_up,json=hungUp" json:"hung_up,omitempty"`                    // the slave, by vhangup or the end of its session
+	Session       int32                  `protobuf:"varint,8,opt,name=session" json:"session,omitempty"`                                // whose controlling terminal it is
+	Foreground    int32                  `protobuf:"varint,9,opt,name=foreground" json:"foreground,omitempty"`                          // process group
+	Input         []byte                 `protobuf:"bytes,10,opt,name=input" json:"input,omitempty"`                                    // to be read from the slave
+	Output        []byte                 `protobuf:"bytes,11,opt,name=output" json:"output,omitempty"`                                  // to be read from the master
+	Mode          uint32                 `protobuf:"varint,12,opt,name=mode" json:"mode,omitempty"`                                     // of the slave's file
+	PacketStatus  uint32                 `protobuf:"varint,13,opt,name=packet_status,json=packetStatus" json:"packet_status,omitempty"` // TIOCPKT_* that the master has not read yet
+	NoMaster      bool                   `protobuf:"varint,14,opt,name=no_master,json=noMaster" json:"no_master,omitempty"`             // all descriptors of the master are closed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pty) Reset() {
+	*x = Pty{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pty) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pty) ProtoMessage() {}
+
+func (x *Pty) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pty.ProtoReflect.Descriptor instead.
+func (*Pty) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Pty) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Pty) GetTermios() []byte {
+	if x != nil {
+		return x.Termios
+	}
+	return nil
+}
+
+func (x *Pty) GetWindow() []byte {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *Pty) GetLocked() bool {
+	if x != nil {
+		return x.Locked
+	}
+	return false
+}
+
+func (x *Pty) GetPacket() bool {
+	if x != nil {
+		return x.Packet
+	}
+	return false
+}
+
+func (x *Pty) GetExclusive() bool {
+	if x != nil {
+		return x.Exclusive
+	}
+	return false
+}
+
+func (x *Pty) GetHungUp() bool {
+	if x != nil {
+		return x.HungUp
+	}
+	return false
+}
+
+func (x *Pty) GetSession() int32 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *Pty) GetForeground() int32 {
+	if x != nil {
+		return x.Foreground
+	}
+	return 0
+}
+
+func (x *Pty) GetInput() []byte {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *Pty) GetOutput() []byte {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
+func (x *Pty) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *Pty) GetPacketStatus() uint32 {
+	if x != nil {
+		return x.PacketStatus
+	}
+	return 0
+}
+
+func (x *Pty) GetNoMaster() bool {
+	if x != nil {
+		return x.NoMaster
+	}
+	return false
+}
+
 type Pipe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Capacity      uint32                 `protobuf:"varint,1,opt,name=capacity" json:"capacity,omitempty"`
@@ -2562,7 +3321,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +3333,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +3346,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Pipe) GetCapacity() uint32 {
@@ -2635,7 +3394,7 @@ type SocketPair struct {
 
 func (x *SocketPair) Reset() {
 	*x = SocketPair{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2647,7 +3406,7 @@ func (x *SocketPair) String() string {
 func (*SocketPair) ProtoMessage() {}
 
 func (x *SocketPair) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2660,7 +3419,7 @@ func (x *SocketPair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketPair.ProtoReflect.Descriptor instead.
 func (*SocketPair) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SocketPair) GetType() int32 {
@@ -2694,7 +3453,7 @@ type SocketEnd struct {
 
 func (x *SocketEnd) Reset() {
 	*x = SocketEnd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2706,7 +3465,7 @@ func (x *SocketEnd) String() string {
 func (*SocketEnd) ProtoMessage() {}
 
 func (x *SocketEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2719,7 +3478,7 @@ func (x *SocketEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketEnd.ProtoReflect.Descriptor instead.
 func (*SocketEnd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SocketEnd) GetClosed() bool {
@@ -2795,7 +3554,7 @@ type Rlimit struct {
 
 func (x *Rlimit) Reset() {
 	*x = Rlimit{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +3566,7 @@ func (x *Rlimit) String() string {
 func (*Rlimit) ProtoMessage() {}
 
 func (x *Rlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +3579,7 @@ func (x *Rlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rlimit.ProtoReflect.Descriptor instead.
 func (*Rlimit) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Rlimit) GetSoft() uint64 {
@@ -2849,7 +3608,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2861,7 +3620,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2874,7 +3633,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{20}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SigAction) GetHandler() uint64 {
@@ -2914,7 +3673,7 @@ type Siginfo struct {
 
 func (x *Siginfo) Reset() {
 	*x = Siginfo{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2926,7 +3685,7 @@ func (x *Siginfo) String() string {
 func (*Siginfo) ProtoMessage() {}
 
 func (x *Siginfo) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2939,7 +3698,7 @@ func (x *Siginfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Siginfo.ProtoReflect.Descriptor instead.
 func (*Siginfo) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{21}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Siginfo) GetRaw() []byte {
@@ -2959,7 +3718,7 @@ type Itimer struct {
 
 func (x *Itimer) Reset() {
 	*x = Itimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2971,7 +3730,7 @@ func (x *Itimer) String() string {
 func (*Itimer) ProtoMessage() {}
 
 func (x *Itimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2984,7 +3743,7 @@ func (x *Itimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Itimer.ProtoReflect.Descriptor instead.
 func (*Itimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{22}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Itimer) GetValueNs() int64 {
@@ -3018,7 +3777,7 @@ type PosixTimer struct {
 
 func (x *PosixTimer) Reset() {
 	*x = PosixTimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3789,7 @@ func (x *PosixTimer) String() string {
 func (*PosixTimer) ProtoMessage() {}
 
 func (x *PosixTimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +3802,7 @@ func (x *PosixTimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixTimer.ProtoReflect.Descriptor instead.
 func (*PosixTimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PosixTimer) GetId() int32 {
@@ -3119,7 +3878,7 @@ type PageIndex struct {
 
 func (x *PageIndex) Reset() {
 	*x = PageIndex{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3890,7 @@ func (x *PageIndex) String() string {
 func (*PageIndex) ProtoMessage() {}
 
 func (x *PageIndex) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3903,7 @@ func (x *PageIndex) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageIndex.ProtoReflect.Descriptor instead.
 func (*PageIndex) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PageIndex) GetChunks() []*Chunk {
@@ -3173,7 +3932,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3185,7 +3944,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3198,7 +3957,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Chunk) GetFileOffset() uint64 {
@@ -3267,7 +4026,7 @@ type Extent struct {
 
 func (x *Extent) Reset() {
 	*x = Extent{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3279,7 +4038,7 @@ func (x *Extent) String() string {
 func (*Extent) ProtoMessage() {}
 
 func (x *Extent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3292,7 +4051,7 @@ func (x *Extent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extent.ProtoReflect.Descriptor instead.
 func (*Extent) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{26}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Extent) GetAddr() uint64 {
@@ -3314,7 +4073,7 @@ var File_internal_image_imagepb_image_proto protoreflect.FileDescriptor
 const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\n" +
 	"\"internal/image/imagepb/image.proto\x12\n" +
-	"esky.image\"\xe7\x06\n" +
+	"esky.image\"\x87\t\n" +
 	"\x05Image\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1e\n" +
 	"\n" +
@@ -3344,7 +4103,13 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\bpause_ns\x18\x14 \x01(\x03R\apauseNs\x12!\n" +
 	"\fmemory_bytes\x18\x15 \x01(\x04R\vmemoryBytes\x120\n" +
 	"\tjob_files\x18x \x03(\v2\x13.esky.image.JobFileR\bjobFiles\x12\x18\n" +
-	"\ascratch\x18y \x03(\tR\ascratch\x12+\n" +
+	"\ascratch\x18y \x03(\tR\ascratch\x12=\n" +
+	"\rsysv_segments\x18\xa0\x01 \x03(\v2\x17.esky.image.SysvSegmentR\fsysvSegments\x12D\n" +
+	"\x0fsysv_semaphores\x18\xa1\x01 \x03(\v2\x1a.esky.image.SysvSemaphoresR\x0esysvSemaphores\x127\n" +
+	"\vsysv_queues\x18\xa2\x01 \x03(\v2\x15.esky.image.SysvQueueR\n" +
+	"sysvQueues\x12:\n" +
+	"\fposix_queues\x18\xa3\x01 \x03(\v2\x16.esky.image.PosixQueueR\vposixQueues\x12$\n" +
+	"\x04ptys\x18\xa4\x01 \x03(\v2\x0f.esky.image.PtyR\x04ptys\x12+\n" +
 	"\x06origin\x18\xdc\x01 \x01(\v2\x12.esky.image.OriginR\x06origin\"n\n" +
 	"\x06Origin\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x14\n" +
@@ -3378,7 +4143,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\vboottime_ns\x18\x02 \x01(\x03R\n" +
 	"boottimeNs\x12\x1f\n" +
 	"\vrealtime_ns\x18\x03 \x01(\x03R\n" +
-	"realtimeNs\"\xd9\b\n" +
+	"realtimeNs\"\x8a\t\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\x05R\x04ppid\x12\x12\n" +
@@ -3418,7 +4183,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\n" +
 	"xcomp_perm\x18\xb6\x01 \x01(\x04R\txcompPerm\x12\"\n" +
 	"\fmemory_merge\x18\xb8\x01 \x01(\bR\vmemoryMerge\x12\x1d\n" +
-	"\tcontinued\x18\xb7\x01 \x01(\bR\tcontinued\"-\n" +
+	"\tcontinued\x18\xb7\x01 \x01(\bR\tcontinued\x12/\n" +
+	"\bsem_undo\x18\xa0\x01 \x03(\v2\x13.esky.image.SemUndoR\asemUndo\"-\n" +
 	"\x05State\x12\v\n" +
 	"\aRUNNING\x10\x00\x12\v\n" +
 	"\aSTOPPED\x10\x01\x12\n" +
@@ -3498,7 +4264,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x02Fd\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1b\n" +
 	"\topen_file\x18\x02 \x01(\rR\bopenFile\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\x96\a\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\x87\b\n" +
 	"\bOpenFile\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.esky.image.OpenFile.KindR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -3526,7 +4292,10 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\towner_pid\x18\x15 \x01(\x11R\bownerPid\x12\x1b\n" +
 	"\towner_sig\x18\x16 \x01(\rR\bownerSig\x12*\n" +
 	"\x05locks\x18\x17 \x03(\v2\x14.esky.image.FileLockR\x05locks\x12\x1b\n" +
-	"\tpidfd_pid\x18\x18 \x01(\x05R\bpidfdPid\"\xb3\x01\n" +
+	"\tpidfd_pid\x18\x18 \x01(\x05R\bpidfdPid\x12 \n" +
+	"\vposix_queue\x18\xa0\x01 \x01(\rR\n" +
+	"posixQueue\x12\x11\n" +
+	"\x03pty\x18\xa1\x01 \x01(\rR\x03pty\"\xef\x01\n" +
 	"\x04Kind\x12\v\n" +
 	"\aREGULAR\x10\x00\x12\r\n" +
 	"\tDIRECTORY\x10\x01\x12\v\n" +
@@ -3543,7 +4312,12 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x12\t\n" +
 	"\x05STDIO\x10\v\x12\b\n" +
 	"\x04PROC\x10\f\x12\t\n" +
-	"\x05PIDFD\x10\r\"d\n" +
+	"\x05PIDFD\x10\r\x12\v\n" +
+	"\x06MQUEUE\x10\xa0\x01\x12\x0f\n" +
+	"\n" +
+	"PTY_MASTER\x10\xa1\x01\x12\x0e\n" +
+	"\tPTY_SLAVE\x10\xa2\x01\x12\f\n" +
+	"\aDEV_TTY\x10\xa3\x01\"d\n" +
 	"\tEpollItem\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\x05R\x02fd\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\rR\x06events\x12\x12\n" +
@@ -3589,7 +4363,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\aREGULAR\x10\x00\x12\r\n" +
 	"\tDIRECTORY\x10\x01\x12\v\n" +
 	"\aSYMLINK\x10\x02\x12\b\n" +
-	"\x04FIFO\x10\x03\"\xf1\x01\n" +
+	"\x04FIFO\x10\x03\"\xa0\x02\n" +
 	"\x06Object\x12+\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x17.esky.image.Object.KindR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3598,11 +4372,71 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x05seals\x18\x05 \x01(\rR\x05seals\x12\x12\n" +
 	"\x04file\x18\x06 \x01(\tR\x04file\x12\x10\n" +
 	"\x03dev\x18\a \x01(\x04R\x03dev\x12\x10\n" +
-	"\x03ino\x18\b \x01(\x04R\x03ino\"0\n" +
+	"\x03ino\x18\b \x01(\x04R\x03ino\x12\"\n" +
+	"\fsysv_segment\x18\xa0\x01 \x01(\rR\vsysvSegment\";\n" +
 	"\x04Kind\x12\x0f\n" +
 	"\vSHARED_ANON\x10\x00\x12\t\n" +
 	"\x05MEMFD\x10\x01\x12\f\n" +
-	"\bUNLINKED\x10\x02\"\x8a\x01\n" +
+	"\bUNLINKED\x10\x02\x12\t\n" +
+	"\x04SYSV\x10\xa0\x01\"c\n" +
+	"\aIpcPerm\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\x05R\x03key\x12\x10\n" +
+	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x04 \x01(\rR\x03gid\x12\x12\n" +
+	"\x04mode\x18\x05 \x01(\rR\x04mode\"k\n" +
+	"\vSysvSegment\x12'\n" +
+	"\x04perm\x18\x01 \x01(\v2\x13.esky.image.IpcPermR\x04perm\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x1f\n" +
+	"\vcreator_pid\x18\x03 \x01(\x05R\n" +
+	"creatorPid\"e\n" +
+	"\x0eSysvSemaphores\x12'\n" +
+	"\x04perm\x18\x01 \x01(\v2\x13.esky.image.IpcPermR\x04perm\x12\x16\n" +
+	"\x06values\x18\x02 \x03(\rR\x06values\x12\x12\n" +
+	"\x04pids\x18\x03 \x03(\x05R\x04pids\"G\n" +
+	"\aSemUndo\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\rR\x06number\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\x05R\x05value\"\xcc\x01\n" +
+	"\tSysvQueue\x12'\n" +
+	"\x04perm\x18\x01 \x01(\v2\x13.esky.image.IpcPermR\x04perm\x12\x1b\n" +
+	"\tmax_bytes\x18\x02 \x01(\x04R\bmaxBytes\x12\x1f\n" +
+	"\vlast_sender\x18\x03 \x01(\x05R\n" +
+	"lastSender\x12#\n" +
+	"\rlast_receiver\x18\x04 \x01(\x05R\flastReceiver\x123\n" +
+	"\bmessages\x18\x05 \x03(\v2\x17.esky.image.SysvMessageR\bmessages\"5\n" +
+	"\vSysvMessage\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\x03R\x04type\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\fR\x04text\"\xc4\x01\n" +
+	"\n" +
+	"PosixQueue\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bunlinked\x18\x02 \x01(\bR\bunlinked\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\x12!\n" +
+	"\fmax_messages\x18\x04 \x01(\x03R\vmaxMessages\x12\x19\n" +
+	"\bmax_size\x18\x05 \x01(\x03R\amaxSize\x124\n" +
+	"\bmessages\x18\x06 \x03(\v2\x18.esky.image.PosixMessageR\bmessages\">\n" +
+	"\fPosixMessage\x12\x1a\n" +
+	"\bpriority\x18\x01 \x01(\rR\bpriority\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\fR\x04text\"\xf4\x02\n" +
+	"\x03Pty\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12\x18\n" +
+	"\atermios\x18\x02 \x01(\fR\atermios\x12\x16\n" +
+	"\x06window\x18\x03 \x01(\fR\x06window\x12\x16\n" +
+	"\x06locked\x18\x04 \x01(\bR\x06locked\x12\x16\n" +
+	"\x06packet\x18\x05 \x01(\bR\x06packet\x12\x1c\n" +
+	"\texclusive\x18\x06 \x01(\bR\texclusive\x12\x17\n" +
+	"\ahung_up\x18\a \x01(\bR\x06hungUp\x12\x18\n" +
+	"\asession\x18\b \x01(\x05R\asession\x12\x1e\n" +
+	"\n" +
+	"foreground\x18\t \x01(\x05R\n" +
+	"foreground\x12\x14\n" +
+	"\x05input\x18\n" +
+	" \x01(\fR\x05input\x12\x16\n" +
+	"\x06output\x18\v \x01(\fR\x06output\x12\x12\n" +
+	"\x04mode\x18\f \x01(\rR\x04mode\x12#\n" +
+	"\rpacket_status\x18\r \x01(\rR\fpacketStatus\x12\x1b\n" +
+	"\tno_master\x18\x0e \x01(\bR\bnoMaster\"\x8a\x01\n" +
 	"\x04Pipe\x12\x1a\n" +
 	"\bcapacity\x18\x01 \x01(\rR\bcapacity\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
@@ -3685,42 +4519,51 @@ func file_internal_image_imagepb_image_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_image_imagepb_image_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_internal_image_imagepb_image_proto_goTypes = []any{
-	(Process_State)(0), // 0: esky.image.Process.State
-	(Vma_Kind)(0),      // 1: esky.image.Vma.Kind
-	(OpenFile_Kind)(0), // 2: esky.image.OpenFile.Kind
-	(FileLock_Kind)(0), // 3: esky.image.FileLock.Kind
-	(JobFile_Type)(0),  // 4: esky.image.JobFile.Type
-	(Object_Kind)(0),   // 5: esky.image.Object.Kind
-	(Chunk_Codec)(0),   // 6: esky.image.Chunk.Codec
-	(*Image)(nil),      // 7: esky.image.Image
-	(*Origin)(nil),     // 8: esky.image.Origin
-	(*Host)(nil),       // 9: esky.image.Host
-	(*MappedFile)(nil), // 10: esky.image.MappedFile
-	(*Clocks)(nil),     // 11: esky.image.Clocks
-	(*Process)(nil),    // 12: esky.image.Process
-	(*Thread)(nil),     // 13: esky.image.Thread
-	(*Mm)(nil),         // 14: esky.image.Mm
-	(*Vma)(nil),        // 15: esky.image.Vma
-	(*Fd)(nil),         // 16: esky.image.Fd
-	(*OpenFile)(nil),   // 17: esky.image.OpenFile
-	(*EpollItem)(nil),  // 18: esky.image.EpollItem
-	(*Timerfd)(nil),    // 19: esky.image.Timerfd
-	(*FileLock)(nil),   // 20: esky.image.FileLock
-	(*JobFile)(nil),    // 21: esky.image.JobFile
-	(*Object)(nil),     // 22: esky.image.Object
-	(*Pipe)(nil),       // 23: esky.image.Pipe
-	(*SocketPair)(nil), // 24: esky.image.SocketPair
-	(*SocketEnd)(nil),  // 25: esky.image.SocketEnd
-	(*Rlimit)(nil),     // 26: esky.image.Rlimit
-	(*SigAction)(nil),  // 27: esky.image.SigAction
-	(*Siginfo)(nil),    // 28: esky.image.Siginfo
-	(*Itimer)(nil),     // 29: esky.image.Itimer
-	(*PosixTimer)(nil), // 30: esky.image.PosixTimer
-	(*PageIndex)(nil),  // 31: esky.image.PageIndex
-	(*Chunk)(nil),      // 32: esky.image.Chunk
-	(*Extent)(nil),     // 33: esky.image.Extent
+	(Process_State)(0),     // 0: esky.image.Process.State
+	(Vma_Kind)(0),          // 1: esky.image.Vma.Kind
+	(OpenFile_Kind)(0),     // 2: esky.image.OpenFile.Kind
+	(FileLock_Kind)(0),     // 3: esky.image.FileLock.Kind
+	(JobFile_Type)(0),      // 4: esky.image.JobFile.Type
+	(Object_Kind)(0),       // 5: esky.image.Object.Kind
+	(Chunk_Codec)(0),       // 6: esky.image.Chunk.Codec
+	(*Image)(nil),          // 7: esky.image.Image
+	(*Origin)(nil),         // 8: esky.image.Origin
+	(*Host)(nil),           // 9: esky.image.Host
+	(*MappedFile)(nil),     // 10: esky.image.MappedFile
+	(*Clocks)(nil),         // 11: esky.image.Clocks
+	(*Process)(nil),        // 12: esky.image.Process
+	(*Thread)(nil),         // 13: esky.image.Thread
+	(*Mm)(nil),             // 14: esky.image.Mm
+	(*Vma)(nil),            // 15: esky.image.Vma
+	(*Fd)(nil),             // 16: esky.image.Fd
+	(*OpenFile)(nil),       // 17: esky.image.OpenFile
+	(*EpollItem)(nil),      // 18: esky.image.EpollItem
+	(*Timerfd)(nil),        // 19: esky.image.Timerfd
+	(*FileLock)(nil),       // 20: esky.image.FileLock
+	(*JobFile)(nil),        // 21: esky.image.JobFile
+	(*Object)(nil),         // 22: esky.image.Object
+	(*IpcPerm)(nil),        // 23: esky.image.IpcPerm
+	(*SysvSegment)(nil),    // 24: esky.image.SysvSegment
+	(*SysvSemaphores)(nil), // 25: esky.image.SysvSemaphores
+	(*SemUndo)(nil),        // 26: esky.image.SemUndo
+	(*SysvQueue)(nil),      // 27: esky.image.SysvQueue
+	(*SysvMessage)(nil),    // 28: esky.image.SysvMessage
+	(*PosixQueue)(nil),     // 29: esky.image.PosixQueue
+	(*PosixMessage)(nil),   // 30: esky.image.PosixMessage
+	(*Pty)(nil),            // 31: esky.image.Pty
+	(*Pipe)(nil),           // 32: esky.image.Pipe
+	(*SocketPair)(nil),     // 33: esky.image.SocketPair
+	(*SocketEnd)(nil),      // 34: esky.image.SocketEnd
+	(*Rlimit)(nil),         // 35: esky.image.Rlimit
+	(*SigAction)(nil),      // 36: esky.image.SigAction
+	(*Siginfo)(nil),        // 37: esky.image.Siginfo
+	(*Itimer)(nil),         // 38: esky.image.Itimer
+	(*PosixTimer)(nil),     // 39: esky.image.PosixTimer
+	(*PageIndex)(nil),      // 40: esky.image.PageIndex
+	(*Chunk)(nil),          // 41: esky.image.Chunk
+	(*Extent)(nil),         // 42: esky.image.Extent
 }
 var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	9,  // 0: esky.image.Image.host:type_name -> esky.image.Host
@@ -3728,39 +4571,50 @@ var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	12, // 2: esky.image.Image.processes:type_name -> esky.image.Process
 	17, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
 	22, // 4: esky.image.Image.objects:type_name -> esky.image.Object
-	23, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
-	24, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
+	32, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
+	33, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
 	21, // 7: esky.image.Image.job_files:type_name -> esky.image.JobFile
-	8,  // 8: esky.image.Image.origin:type_name -> esky.image.Origin
-	10, // 9: esky.image.Host.files:type_name -> esky.image.MappedFile
-	0,  // 10: esky.image.Process.state:type_name -> esky.image.Process.State
-	13, // 11: esky.image.Process.threads:type_name -> esky.image.Thread
-	14, // 12: esky.image.Process.mm:type_name -> esky.image.Mm
-	15, // 13: esky.image.Process.vmas:type_name -> esky.image.Vma
-	16, // 14: esky.image.Process.fds:type_name -> esky.image.Fd
-	26, // 15: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
-	27, // 16: esky.image.Process.sigactions:type_name -> esky.image.SigAction
-	28, // 17: esky.image.Process.pending:type_name -> esky.image.Siginfo
-	29, // 18: esky.image.Process.itimers:type_name -> esky.image.Itimer
-	30, // 19: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
-	28, // 20: esky.image.Thread.pending:type_name -> esky.image.Siginfo
-	1,  // 21: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
-	2,  // 22: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
-	18, // 23: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
-	19, // 24: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
-	20, // 25: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
-	3,  // 26: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
-	4,  // 27: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
-	5,  // 28: esky.image.Object.kind:type_name -> esky.image.Object.Kind
-	25, // 29: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
-	32, // 30: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
-	6,  // 31: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
-	33, // 32: esky.image.Chunk.extents:type_name -> esky.image.Extent
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	24, // 8: esky.image.Image.sysv_segments:type_name -> esky.image.SysvSegment
+	25, // 9: esky.image.Image.sysv_semaphores:type_name -> esky.image.SysvSemaphores
+	27, // 10: esky.image.Image.sysv_queues:type_name -> esky.image.SysvQueue
+	29, // 11: esky.image.Image.posix_queues:type_name -> esky.image.PosixQueue
+	31, // 12: esky.image.Image.ptys:type_name -> esky.image.Pty
+	8,  // 13: esky.image.Image.origin:type_name -> esky.image.Origin
+	10, // 14: esky.image.Host.files:type_name -> esky.image.MappedFile
+	0,  // 15: esky.image.Process.state:type_name -> esky.image.Process.State
+	13, // 16: esky.image.Process.threads:type_name -> esky.image.Thread
+	14, // 17: esky.image.Process.mm:type_name -> esky.image.Mm
+	15, // 18: esky.image.Process.vmas:type_name -> esky.image.Vma
+	16, // 19: esky.image.Process.fds:type_name -> esky.image.Fd
+	35, // 20: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
+	36, // 21: esky.image.Process.sigactions:type_name -> esky.image.SigAction
+	37, // 22: esky.image.Process.pending:type_name -> esky.image.Siginfo
+	38, // 23: esky.image.Process.itimers:type_name -> esky.image.Itimer
+	39, // 24: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
+	26, // 25: esky.image.Process.sem_undo:type_name -> esky.image.SemUndo
+	37, // 26: esky.image.Thread.pending:type_name -> esky.image.Siginfo
+	1,  // 27: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
+	2,  // 28: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
+	18, // 29: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
+	19, // 30: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
+	20, // 31: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
+	3,  // 32: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
+	4,  // 33: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
+	5,  // 34: esky.image.Object.kind:type_name -> esky.image.Object.Kind
+	23, // 35: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
+	23, // 36: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
+	23, // 37: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
+	28, // 38: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
+	30, // 39: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
+	34, // 40: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
+	41, // 41: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
+	6,  // 42: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
+	42, // 43: esky.image.Chunk.extents:type_name -> esky.image.Extent
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_internal_image_imagepb_image_proto_init() }
@@ -3774,7 +4628,7 @@ func file_internal_image_imagepb_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_image_imagepb_image_proto_rawDesc), len(file_internal_image_imagepb_image_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   27,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

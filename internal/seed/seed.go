@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package restore
+// Package seed has the smallest of all programs: a process that does nothing by
+// itself and has nothing of its own, for a tracer to act through.
+package seed
 
 import (
 	"bytes"
 	"encoding/binary"
 )
 
-// Seed returns the executable that a resumed job grows from: one page that
-// waits for signals. The init executes it; the restorer takes it over, makes
-// the processes of the job by cloning it, and kills it. It needs no libc, has
-// one thread, and nothing in it has to be undone.
-func Seed() []byte {
+// ELF returns the executable: one page that waits for signals. A resumed job
+// grows from it: the init executes it; the restorer takes it over, makes the
+// processes of the job by cloning it, and kills it. It needs no libc, has one
+// thread, and nothing in it has to be undone.
+func ELF() []byte {
 	code := []byte{
 		0xb8, 34, 0, 0, 0, // mov $34 (pause), %eax
 		0x0f, 0x05, // syscall
@@ -28,10 +30,10 @@ func Seed() []byte {
 	le(uint32(0))
 	le([]uint16{64, 56, 1, 64, 0, 0})
 	le([]uint32{1, 5}) // PT_LOAD, R X
-	le([]uint64{0, base, base, headers + uint64(len(code)), headers + uint64(len(code)), pageSize})
+	le([]uint64{0, base, base, headers + uint64(len(code)), headers + uint64(len(code)), 4096})
 	b.Write(code)
 	return b.Bytes()
 }
 
-// seedSyscall is where the seed's syscall instruction is.
-const seedSyscall = 0x400000 + 64 + 56 + 5
+// Syscall is the address of its system call instruction.
+const Syscall = 0x400000 + 64 + 56 + 5

@@ -279,12 +279,12 @@ func (d *Dump) store(ctx context.Context) error {
 		return err
 	}
 	total := pages.Bytes(sources)
-	d.meta.MemoryBytes = uint64(total)
 	done := pages.Counter(d.o.Progress, "writing memory", total)
 	if err := pages.Store(ctx, d.writer, sources, done); err != nil {
 		return err
 	}
-	if !d.thawed && !d.o.Stop { // no room for a snapshot
+	d.meta.MemoryBytes = uint64(pages.Bytes(sources)) // without what is shared
+	if !d.thawed && !d.o.Stop {                       // no room for a snapshot
 		if err := d.thaw(); err != nil {
 			return err
 		}

@@ -283,7 +283,7 @@ func anonymous(n uint64) ([]byte, error) {
 // own, read from its snapshot or, frozen, from itself.
 func (d *Dump) memory() ([]pages.Source, error) {
 	sources := d.shared
-	for _, q := range d.procs {
+	for _, q := range d.eldersFirst() {
 		from := q.HostPid
 		if q.snapshot != 0 {
 			from = q.snapshot
@@ -303,6 +303,34 @@ func (d *Dump) memory() ([]pages.Source, error) {
 		sources = append(sources, s)
 	}
 	return sources, nil
+}
+
+// eldersFirst has parents before their children: what a fork has left to both is
+// stored as the parent's.
+func (d *Dump) eldersFirst() []*process {
+	depth := map[int]int{}
+	for _, q := range d.procs {
+		depth[q.HostPid] = d.depth(q.Stat.Ppid)
+	}
+	all := slices.Clone(d.procs)
+	slices.SortStableFunc(all, func(a, b *process) int { return cmp.Compare(depth[a.HostPid], depth[b.HostPid]) })
+	return all
+}
+
+// depth counts the forebears in the job of a child of host pid ppid.
+func (d *Dump) depth(ppid int) int {
+	n := 0
+	for again := true; again && n < len(d.procs); {
+		again = false
+		for _, q := range d.procs {
+			if q.HostPid == ppid {
+				ppid, again = q.Stat.Ppid, true
+				n++
+				break
+			}
+		}
+	}
+	return n
 }
 
 func (d *Dump) processOf(q *process) *imagepb.Process {

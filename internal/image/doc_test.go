@@ -28,7 +28,7 @@ func readText(t *testing.T, path string) string {
 // TestDocShowsTheGoldenImage keeps the examples of docs/format.md real.
 func TestDocShowsTheGoldenImage(t *testing.T) {
 	doc := readText(t, formatDoc)
-	const dir = "testdata/v1/s2/image/"
+	const dir = "testdata/v2/s2/image/"
 	if m := readText(t, dir+manifestName); !strings.Contains(doc, "```\n"+m+"```\n") {
 		t.Errorf("%s does not show this manifest:\n%s", formatDoc, m)
 	}
@@ -36,7 +36,7 @@ func TestDocShowsTheGoldenImage(t *testing.T) {
 	if dump := hexDump([]byte(index)); !strings.Contains(doc, "```\n"+dump+"```\n") {
 		t.Errorf("%s does not show this index:\n%s", formatDoc, dump)
 	}
-	if dump := hexDump(header(1)[:32]); !strings.Contains(doc, dump) {
+	if dump := hexDump(header(2)[:32]); !strings.Contains(doc, dump) {
 		t.Errorf("%s does not show this header:\n%s", formatDoc, dump)
 	}
 	if bytes := tableBytes(t, doc); bytes != index {
@@ -88,6 +88,7 @@ func TestDocHasEveryField(t *testing.T) {
 	doc := readText(t, formatDoc)
 	for _, m := range []protoreflect.MessageDescriptor{
 		new(imagepb.Chunk).ProtoReflect().Descriptor(), new(imagepb.Extent).ProtoReflect().Descriptor(),
+		new(imagepb.Shared).ProtoReflect().Descriptor(),
 	} {
 		for i := range m.Fields().Len() {
 			f := m.Fields().Get(i)

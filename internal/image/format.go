@@ -13,7 +13,10 @@ import (
 
 // Version is the format version that this package writes. Numbers are never
 // used again; docs/format.md says what each one changed.
-const Version uint32 = 1
+const Version uint32 = 2
+
+// oldest is the oldest format version that this package reads.
+const oldest uint32 = 1
 
 // ChunkSize is the most raw bytes in a chunk.
 const ChunkSize = 1 << 20
@@ -45,8 +48,8 @@ func header(version uint32) []byte {
 	return h
 }
 
-func checkHeader(h []byte) error {
-	want := header(Version)
+func checkHeader(h []byte, version uint32) error {
+	want := header(version)
 	if len(h) != len(want) {
 		return fmt.Errorf("header of %d bytes, want %d", len(h), len(want))
 	}
@@ -85,6 +88,9 @@ func decodeIndex(b []byte, size int64) (*imagepb.PageIndex, error) {
 	}
 	if end != uint64(size) {
 		return nil, fmt.Errorf("chunks end at %d, the file at %d", end, size)
+	}
+	if err := checkShared(x); err != nil {
+		return nil, err
 	}
 	return x, nil
 }

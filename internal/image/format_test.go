@@ -150,13 +150,13 @@ func TestIndexCoversTheFile(t *testing.T) {
 
 func TestHeader(t *testing.T) {
 	h := header(Version)
-	if err := checkHeader(h); err != nil {
+	if err := checkHeader(h, Version); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkHeader(h[:align-1]); err == nil {
+	if err := checkHeader(h[:align-1], Version); err == nil {
 		t.Error("a short header was accepted")
 	}
-	if err := checkHeader(header(Version + 1)); err == nil {
+	if err := checkHeader(header(Version+1), Version); err == nil {
 		t.Error("the header of another version was accepted")
 	}
 }
@@ -247,7 +247,7 @@ func FuzzHeader(f *testing.F) {
 	f.Add(header(Version))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if checkHeader(b) == nil && !bytes.Equal(b, header(Version)) {
+		if checkHeader(b, Version) == nil && !bytes.Equal(b, header(Version)) {
 			t.Error("another header was accepted")
 		}
 	})

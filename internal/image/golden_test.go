@@ -26,6 +26,7 @@ type content struct {
 	Job        string
 	Generation uint32
 	Chunks     []contentChunk
+	Shared     []string `json:",omitempty"` // since version 2
 	Files      []string // SHA-256
 }
 
@@ -49,6 +50,11 @@ func contentOf(r *Reader) (content, error) {
 			cc.Extents = append(cc.Extents, fmt.Sprintf("%#x+%d", e.Addr, e.Pages))
 		}
 		c.Chunks = append(c.Chunks, cc)
+	}
+	for _, s := range r.Index().Shared {
+		for _, e := range s.Extents {
+			c.Shared = append(c.Shared, fmt.Sprintf("%d from %d: %#x+%d", s.Pid, s.From, e.Addr, e.Pages))
+		}
 	}
 	for i := 0; ; i++ {
 		f, err := r.OpenFile(fmt.Sprint(i))

@@ -68,6 +68,7 @@ func pattern(t testing.TB, kind string, pages int) []byte {
 type fixture struct {
 	codec  Codec
 	chunks []chunk
+	shared []*imagepb.Shared
 	files  []string
 	meta   *imagepb.Image
 }
@@ -81,7 +82,8 @@ func small(t testing.TB) fixture {
 			{pid: 7, extents: []*imagepb.Extent{extent(0x400000, 1)}, raw: pattern(t, "random", 1)},
 			{object: 1, extents: []*imagepb.Extent{extent(0, 1), extent(0x5000, 2)}, raw: pattern(t, "words", 3)},
 		},
-		files: []string{"a saved file\n", "", "b saved file\n"},
+		shared: []*imagepb.Shared{{Pid: 8, From: 7, Extents: []*imagepb.Extent{extent(0x400000, 1)}}},
+		files:  []string{"a saved file\n", "", "b saved file\n"},
 		meta: &imagepb.Image{Job: "slurm-12", Generation: 3, CreatedUnixNs: 1700000000e9,
 			Command: []string{"./prog", "with args"}, Processes: []*imagepb.Process{{Pid: 7, Comm: "prog"}}},
 	}
@@ -98,6 +100,9 @@ func (f fixture) write(t testing.TB, dir string) {
 		if err := w.AddChunk(c.pid, c.object, c.extents, c.raw); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for _, s := range f.shared {
+		w.Share(s.Pid, s.From, s.Extents)
 	}
 	for i, text := range f.files {
 		saveFile(t, w, strconv.Itoa(i), text)

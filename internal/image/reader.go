@@ -95,7 +95,7 @@ func (r *Reader) openManifest() error {
 	if err != nil {
 		return r.damaged(manifestName, err)
 	}
-	if version != Version {
+	if version < oldest || version > Version {
 		return &VersionError{r.dir.path, version, Version}
 	}
 	if r.man, err = parseManifest(b); err != nil {
@@ -274,7 +274,7 @@ func (r *Reader) openPages() error {
 	if err := pages.readAt(h, 0); err != nil {
 		return r.readError("header of "+pagesName, err)
 	}
-	if err := checkHeader(h); err != nil {
+	if err := checkHeader(h, r.man.version); err != nil {
 		return r.damaged(pagesName, err)
 	}
 	return nil

@@ -31,6 +31,7 @@ type Writer struct {
 
 	mu     sync.Mutex // guards what follows
 	chunks []*imagepb.Chunk
+	shared []*imagepb.Shared
 	man    manifest
 	open   int   // saved files not closed yet
 	err    error // the first one; nothing works after it
@@ -173,8 +174,15 @@ func (w *Writer) Finish(meta *imagepb.Image) error {
 		return w.fail(fmt.Errorf("finish image %s: %d saved files are still open", w.dir.path, w.open))
 	}
 	slices.SortFunc(w.chunks, func(a, b *imagepb.Chunk) int { return cmp.Compare(a.FileOffset, b.FileOffset) })
+	slices.SortStableFunc(w.shared, func(a, b *imagepb.Shared) int {
+		return cmp.Or(cmp.Compare(a.Pid, b.Pid), cmp.Compare(a.From, b.From), cmp.Compare(a.Extents[0].Addr, b.Extents[0].Addr))
+	})
+	index := &imagepb.PageIndex{Chunks: w.chunks, Shared: w.shared}
+	if err := checkShared(index); err != nil {
+		return w.fail(fmt.Errorf("finish image %s: %w", w.dir.path, err))
+	}
 	for _, step := range []func() error{
-		func() error { return w.writeMessage(indexName, &imagepb.PageIndex{Chunks: w.chunks}) },
+		func() error { return w.writeMessage(indexName, index) },
 		func() error { return w.writeMessage(metaName, meta) },
 		w.syncPages,
 		w.syncFiles,

@@ -25,20 +25,6 @@ import (
 // PageSize is the size of a page on the architectures there are.
 const PageSize = 4096
 
-// Range is a range of addresses, page aligned.
-type Range struct{ Start, End uint64 }
-
-// Len is its size in bytes.
-func (r Range) Len() uint64 { return r.End - r.Start }
-
-func appendRange(all []Range, r Range) []Range {
-	if n := len(all); n > 0 && all[n-1].End == r.Start {
-		all[n-1].End = r.End
-		return all
-	}
-	return append(all, r)
-}
-
 // Source is memory to be stored: the ranges of one process, or of an object.
 type Source struct {
 	Pid    int32  // as in imagepb.Chunk
@@ -63,14 +49,47 @@ func Bytes(sources []Source) (n int64) {
 const workers = 3
 
 // Store writes the sources into the image. Pages of zeros are left out: fresh
-// memory is zero anyway. tick is told of every piece that is done.
+// memory is zero anyway. What an earlier source has at the same address is not
+// stored again but noted as shared, and taken out of the later source's ranges.
+// tick is told of every piece that is done.
 func Store(ctx context.Context, w *image.Writer, sources []Source, tick func(bytes int)) error {
+	var batch []task
+	for i := range sources {
+		kin, err := findKin(&sources[i], sources[i+1:])
+		if err != nil {
+			return err
+		}
+		batch = append(batch, task{&sources[i], kin})
+		if len(kin) == 0 {
+			continue
+		}
+		if err := storeAll(ctx, w, batch, tick); err != nil {
+			return err
+		}
+		batch = nil
+		for _, k := range kin {
+			shared := Union(k.shared)
+			w.Share(k.Pid, sources[i].Pid, toExtents(shared))
+			k.Ranges = Subtract(k.Ranges, shared)
+			tick(int(total(shared)))
+		}
+	}
+	return storeAll(ctx, w, batch, tick)
+}
+
+// task is a source and those that may share with it.
+type task struct {
+	*Source
+	kin []*kin
+}
+
+func storeAll(ctx context.Context, w *image.Writer, tasks []task, tick func(bytes int)) error {
 	pieces := make(chan piece, workers)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(pieces)
-		for i := range sources {
-			if err := cut(ctx, &sources[i], pieces); err != nil {
+		for i := range tasks {
+			if err := cut(ctx, &tasks[i], pieces); err != nil {
 				return err
 			}
 		}
@@ -78,10 +97,11 @@ func Store(ctx context.Context, w *image.Writer, sources []Source, tick func(byt
 	})
 	for range workers {
 		group.Go(func() error {
-			buf := image.NewBuffer()
+			buf, theirs := image.NewBuffer(), image.NewBuffer()
 			defer image.FreeBuffer(buf)
+			defer image.FreeBuffer(theirs)
 			for p := range pieces {
-				if err := p.store(w, buf); err != nil {
+				if err := p.store(w, buf, theirs); err != nil {
 					return err
 				}
 				tick(p.bytes)
@@ -94,12 +114,12 @@ func Store(ctx context.Context, w *image.Writer, sources []Source, tick func(byt
 
 // piece is as many ranges as fit in one chunk.
 type piece struct {
-	source *Source
+	source *task
 	ranges []Range
 	bytes  int
 }
 
-func cut(ctx context.Context, s *Source, out chan<- piece) error {
+func cut(ctx context.Context, s *task, out chan<- piece) error {
 	send := func(p piece) error {
 		select {
 		case out <- p:
@@ -129,7 +149,7 @@ func cut(ctx context.Context, s *Source, out chan<- piece) error {
 	return send(p)
 }
 
-func (p piece) store(w *image.Writer, buf []byte) error {
+func (p piece) store(w *image.Writer, buf, theirs []byte) error {
 	n := 0
 	for _, r := range p.ranges {
 		b := buf[n : n+int(r.Len())]
@@ -137,6 +157,11 @@ func (p piece) store(w *image.Writer, buf []byte) error {
 			return err
 		}
 		n += len(b)
+	}
+	for _, k := range p.source.kin {
+		if err := k.compare(p.ranges, buf[:n], theirs); err != nil {
+			return err
+		}
 	}
 	extents, raw := dropZeros(p.ranges, buf[:n])
 	if len(raw) == 0 {
@@ -235,9 +260,9 @@ func (m *Memory) Close() error { return m.f.Close() }
 // Sink is where loaded memory goes: WriteAt of the process or the object.
 type Sink func(b []byte, addr uint64) error
 
-// Load reads all chunks of the image, checks each, and writes their pages to
-// the sinks. A chunk without a sink is an error.
-func Load(ctx context.Context, r *image.Reader, sink func(c *imagepb.Chunk) Sink, tick func(bytes int)) error {
+// Load reads chunks of the image, checks each, and writes their pages to the
+// sinks. A chunk without a sink is an error.
+func Load(ctx context.Context, r *image.Reader, which []int, sink func(c *imagepb.Chunk) Sink, tick func(bytes int)) error {
 	chunks := r.Index().Chunks
 	var next atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -246,10 +271,11 @@ func Load(ctx context.Context, r *image.Reader, sink func(c *imagepb.Chunk) Sink
 			buf := image.NewBuffer()
 			defer image.FreeBuffer(buf)
 			for ctx.Err() == nil {
-				i := int(next.Add(1)) - 1
-				if i >= len(chunks) {
+				n := int(next.Add(1)) - 1
+				if n >= len(which) {
 					return nil
 				}
+				i := which[n]
 				if err := loadChunk(r, i, buf, sink(chunks[i])); err != nil {
 					return err
 				}

@@ -144,7 +144,7 @@ func TestCut(t *testing.T) {
 		"over the edge":   {[]Range{{0, chunk - PageSize}, {2 * chunk, 2*chunk + 2*PageSize}}, []string{"[{0 1044480} {2097152 2101248}]", "[{2101248 2105344}]"}},
 	} {
 		out := make(chan piece, 10)
-		if err := cut(context.Background(), &Source{Ranges: c.ranges}, out); err != nil {
+		if err := cut(context.Background(), &task{Source: &Source{Ranges: c.ranges}}, out); err != nil {
 			t.Fatal(err)
 		}
 		close(out)
@@ -168,7 +168,7 @@ func TestCut(t *testing.T) {
 func TestCutCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	err := cut(ctx, &Source{Ranges: []Range{{0, 10 * image.ChunkSize}}}, make(chan piece))
+	err := cut(ctx, &task{Source: &Source{Ranges: []Range{{0, 10 * image.ChunkSize}}}}, make(chan piece))
 	if !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
@@ -224,13 +224,13 @@ func TestStoreAndLoad(t *testing.T) {
 		}
 		return func(b []byte, addr uint64) error { return mem.WriteAt(b, addr-base+at) }
 	}
-	if err := Load(context.Background(), r, sinkOf, func(int) {}); err != nil {
+	if err := Load(context.Background(), r, all(r), sinkOf, func(int) {}); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(from, to) {
 		t.Error("other memory came back")
 	}
-	if err := Load(context.Background(), r, func(*imagepb.Chunk) Sink { return nil }, func(int) {}); err == nil {
+	if err := Load(context.Background(), r, all(r), func(*imagepb.Chunk) Sink { return nil }, func(int) {}); err == nil {
 		t.Error("chunks that belong to nobody were loaded")
 	}
 }
@@ -250,4 +250,13 @@ func TestStoreUnreadable(t *testing.T) {
 	if err := Store(context.Background(), w, sources, func(int) {}); !errors.Is(err, unix.EIO) {
 		t.Errorf("error %v, not EIO", err)
 	}
+}
+
+// all are the chunks of an image.
+func all(r *image.Reader) []int {
+	which := make([]int, len(r.Index().Chunks))
+	for i := range which {
+		which[i] = i
+	}
+	return which
 }

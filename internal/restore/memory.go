@@ -18,7 +18,13 @@ import (
 // makeMappings replaces the address space that the process has from the seed
 // by its own, still empty.
 func (p *proc) makeMappings(r *restorer) error {
-	if err := p.clear(); err != nil {
+	var kept []pages.Range
+	for _, v := range p.pb.Vmas {
+		if _, ok := r.heritage.keeps(p.node, v); ok {
+			kept = append(kept, pages.Range{Start: v.Start, End: v.End})
+		}
+	}
+	if err := p.clear(kept); err != nil {
 		return err
 	}
 	if err := p.moveVDSO(); err != nil {
@@ -27,8 +33,8 @@ func (p *proc) makeMappings(r *restorer) error {
 	return p.mapAll(r)
 }
 
-// clear unmaps all but the stub and what the kernel provides.
-func (p *proc) clear() error {
+// clear unmaps all but the stub, what the kernel provides, and what is to be kept.
+func (p *proc) clear(keep []pages.Range) error {
 	maps, err := procfs.ReadMaps(p.host)
 	if err != nil {
 		return err
@@ -39,7 +45,12 @@ func (p *proc) clear() error {
 		if m.Start >= p.stub && m.End <= p.stub+stubLen || isKernels(m.Path) {
 			continue
 		}
-		s.add("munmap", unix.SYS_MUNMAP, m.Start, m.Size())
+		for _, rest := range pages.Subtract([]pages.Range{{Start: m.Start, End: m.End}}, keep) {
+			s.add("munmap", unix.SYS_MUNMAP, rest.Start, rest.Len())
+			if err := s.doIfFull(); err != nil {
+				return err
+			}
+		}
 	}
 	return s.do()
 }
@@ -59,7 +70,12 @@ func (p *proc) moveVDSO() error {
 	if err != nil {
 		return err
 	}
-	have := slices.DeleteFunc(maps, func(m procfs.Mapping) bool { return !isKernels(m.Path) || m.Path == "[vsyscall]" })
+	var have []procfs.Mapping
+	for _, m := range maps {
+		if isKernels(m.Path) && m.Path != "[vsyscall]" {
+			have = append(have, m)
+		}
+	}
 	var want []*imagepb.Vma
 	for _, v := range p.pb.Vmas {
 		if v.Kind == imagepb.Vma_VDSO || v.Kind == imagepb.Vma_VVAR {
@@ -76,8 +92,11 @@ func (p *proc) moveVDSO() error {
 	if err := sameLayout(have, want); err != nil {
 		return err
 	}
+	if have[0].Start == want[0].Start {
+		return p.findInsn(want)
+	}
 	span := have[len(have)-1].End - have[0].Start
-	aside, err := p.roomFor(have, want, span)
+	aside, err := roomFor(maps, want, span)
 	if err != nil {
 		return err
 	}
@@ -114,13 +133,12 @@ func sameLayout(have []procfs.Mapping, want []*imagepb.Vma) error {
 	return nil
 }
 
-// roomFor finds a place that neither the old nor the new vDSO touches; nothing
-// but these and the stub is mapped now.
-func (p *proc) roomFor(have []procfs.Mapping, want []*imagepb.Vma, span uint64) (uint64, error) {
-	busy := []pages.Range{
-		{Start: p.stub, End: p.stub + stubLen},
-		{Start: have[0].Start, End: have[len(have)-1].End},
-		{Start: want[0].Start, End: want[len(want)-1].End},
+// roomFor finds a place where nothing is mapped now and where the new vDSO is
+// not to be.
+func roomFor(maps []procfs.Mapping, want []*imagepb.Vma, span uint64) (uint64, error) {
+	busy := []pages.Range{{Start: want[0].Start, End: want[len(want)-1].End}}
+	for i := range maps {
+		busy = append(busy, pages.Range{Start: maps[i].Start, End: maps[i].End})
 	}
 	for at := uint64(1 << 30); at < highest; at += 1 << 30 {
 		if !slices.ContainsFunc(busy, func(b pages.Range) bool { return at < b.End && b.Start < at+span }) {
@@ -157,7 +175,8 @@ func (p *proc) mapAll(r *restorer) error {
 			continue
 		}
 		key := ""
-		if v.Kind == imagepb.Vma_FILE {
+		drop, kept := r.heritage.keeps(p.node, v)
+		if v.Kind == imagepb.Vma_FILE && !kept {
 			key = fmt.Sprint(v.Path, v.Shared && hasFlag(v, "mw"))
 		}
 		if key != opened || s.full() {
@@ -171,6 +190,12 @@ func (p *proc) mapAll(r *restorer) error {
 				p.open(s, v, r.files.now(v.Path))
 			}
 			opened = key
+		}
+		if kept {
+			if err := p.keep(s, v, drop); err != nil {
+				return err
+			}
+			continue
 		}
 		if v.Kind == imagepb.Vma_OBJECT && r.meta.Objects[v.Object].Kind == imagepb.Object_SYSV {
 			if err := p.attach(r, v); err != nil {
@@ -259,21 +284,19 @@ func (p *proc) advise(s *script) error {
 
 // load fills the memory of all processes and objects from the page data.
 func (r *restorer) load() error {
-	sinks := map[int32]pages.Sink{}
-	for _, p := range r.procs {
-		if p.pb.State == imagepb.Process_ZOMBIE {
-			continue
-		}
+	memories := map[int32]*pages.Memory{}
+	for _, p := range r.live() {
 		mem, err := pages.OpenMemory(p.host)
 		if err != nil {
 			return err
 		}
 		defer mem.Close()
-		sinks[p.pb.Pid] = mem.Fill
+		memories[p.pb.Pid] = mem
 	}
+	targets := r.targets(memories)
 	sink := func(c *imagepb.Chunk) pages.Sink {
 		if c.Pid != 0 {
-			return sinks[c.Pid]
+			return toAll(targets[c.Pid])
 		}
 		if g, ok := r.segments[c.Object]; ok {
 			return g.fill
@@ -287,7 +310,46 @@ func (r *restorer) load() error {
 			return err
 		}
 	}
-	return pages.Load(r.ctx, r.image, sink, r.tick)
+	var fresh, again []int
+	for i, c := range r.image.Index().Chunks {
+		switch {
+		case !r.loaded[i]:
+			fresh = append(fresh, i)
+		case needed(c, targets[c.Pid]):
+			again = append(again, i)
+		}
+	}
+	if err := pages.Load(r.ctx, r.image, fresh, sink, r.tick); err != nil {
+		return err
+	}
+	return pages.Load(r.ctx, r.image, again, sink, func(int) {})
+}
+
+// toAll writes to each of some processes what it needs; nil for none.
+func toAll(targets []*target) pages.Sink {
+	if len(targets) == 0 {
+		return nil
+	}
+	return func(b []byte, addr uint64) error {
+		for _, t := range targets {
+			if err := t.write(b, addr); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// needed says whether anybody lacks pages of a chunk.
+func needed(c *imagepb.Chunk, targets []*target) bool {
+	for _, e := range pages.FromExtents(c.Extents) {
+		for _, t := range targets {
+			if len(t.missing(e)) > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // setMm tells the kernel where the parts of the program are: the heap's end,

@@ -55,13 +55,17 @@ type Result struct {
 }
 
 type restorer struct {
-	ctx     context.Context
-	init    int
-	image   *image.Reader
-	meta    *imagepb.Image
-	plan    *Plan
-	files   *files
-	seed    *task
+	ctx   context.Context
+	init  int
+	image *image.Reader
+	meta  *imagepb.Image
+	plan  *Plan
+	files *files
+	seed  *task
+
+	heritage *heritage
+	loaded   map[int]bool // chunks that have been read, before the tree was complete
+
 	procs   []*proc
 	objects map[uint32]*os.File // staged, to be filled from the page data
 	// segments that are being filled, by the index of their objects
@@ -90,8 +94,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	r := &restorer{
 		ctx: ctx, init: o.Init, image: o.Image, meta: meta, plan: plan, objects: map[uint32]*os.File{},
-		files: &files{policy: o.Files, saved: o.SavedDir, meta: meta, open: o.Image.OpenFile},
-		tick:  pages.Counter(o.Progress, "loading memory", total),
+		files:    &files{policy: o.Files, saved: o.SavedDir, meta: meta, open: o.Image.OpenFile},
+		heritage: newHeritage(meta, o.Image.Index(), plan.Tree.Roots), loaded: map[int]bool{},
+		tick: pages.Counter(o.Progress, "loading memory", total),
 	}
 	r.files.note = r.note
 	for _, step := range []func() error{

@@ -44,6 +44,9 @@ func (r *restorer) make(n *family.Node, maker *task, parent *proc, asSibling boo
 	}
 	p := &proc{task: child, node: n, pb: n.P, parent: parent}
 	r.procs = append(r.procs, p)
+	if err := r.bequeath(p); err != nil {
+		return fmt.Errorf("pid %d: memory for its children: %w", n.Pid, err)
+	}
 	if err := r.makeAll(n.Before, p); err != nil {
 		return err
 	}

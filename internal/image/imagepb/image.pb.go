@@ -427,7 +427,7 @@ func (x Chunk_Codec) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Chunk_Codec.Descriptor instead.
 func (Chunk_Codec) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35, 0}
 }
 
 // Image describes one generation of one job.
@@ -3872,6 +3872,7 @@ func (x *PosixTimer) GetOverrun() int32 {
 type PageIndex struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Chunks        []*Chunk               `protobuf:"bytes,1,rep,name=chunks" json:"chunks,omitempty"`
+	Shared        []*Shared              `protobuf:"bytes,140,rep,name=shared" json:"shared,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3913,6 +3914,75 @@ func (x *PageIndex) GetChunks() []*Chunk {
 	return nil
 }
 
+func (x *PageIndex) GetShared() []*Shared {
+	if x != nil {
+		return x.Shared
+	}
+	return nil
+}
+
+// Shared says that a process has at some addresses what another has there: pages
+// that a fork has left to both. They are stored once, as the other's.
+type Shared struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           int32                  `protobuf:"varint,1,opt,name=pid" json:"pid,omitempty"`        // the process
+	From          int32                  `protobuf:"varint,2,opt,name=from" json:"from,omitempty"`      // whose chunks have the pages
+	Extents       []*Extent              `protobuf:"bytes,3,rep,name=extents" json:"extents,omitempty"` // ascending, without overlap
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shared) Reset() {
+	*x = Shared{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shared) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shared) ProtoMessage() {}
+
+func (x *Shared) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shared.ProtoReflect.Descriptor instead.
+func (*Shared) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Shared) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Shared) GetFrom() int32 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *Shared) GetExtents() []*Extent {
+	if x != nil {
+		return x.Extents
+	}
+	return nil
+}
+
 // Chunk is one independently readable, independently checked piece of page data:
 // the pages of its extents, one after the other, encoded as a whole.
 type Chunk struct {
@@ -3932,7 +4002,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3944,7 +4014,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3957,7 +4027,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Chunk) GetFileOffset() uint64 {
@@ -4026,7 +4096,7 @@ type Extent struct {
 
 func (x *Extent) Reset() {
 	*x = Extent{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4038,7 +4108,7 @@ func (x *Extent) String() string {
 func (*Extent) ProtoMessage() {}
 
 func (x *Extent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4051,7 +4121,7 @@ func (x *Extent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extent.ProtoReflect.Descriptor instead.
 func (*Extent) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Extent) GetAddr() uint64 {
@@ -4484,9 +4554,14 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\bvalue_ns\x18\a \x01(\x03R\avalueNs\x12\x1f\n" +
 	"\vinterval_ns\x18\b \x01(\x03R\n" +
 	"intervalNs\x12\x18\n" +
-	"\aoverrun\x18\t \x01(\x05R\aoverrun\"6\n" +
+	"\aoverrun\x18\t \x01(\x05R\aoverrun\"c\n" +
 	"\tPageIndex\x12)\n" +
-	"\x06chunks\x18\x01 \x03(\v2\x11.esky.image.ChunkR\x06chunks\"\x9f\x02\n" +
+	"\x06chunks\x18\x01 \x03(\v2\x11.esky.image.ChunkR\x06chunks\x12+\n" +
+	"\x06shared\x18\x8c\x01 \x03(\v2\x12.esky.image.SharedR\x06shared\"\\\n" +
+	"\x06Shared\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x05R\x04from\x12,\n" +
+	"\aextents\x18\x03 \x03(\v2\x12.esky.image.ExtentR\aextents\"\x9f\x02\n" +
 	"\x05Chunk\x12\x1f\n" +
 	"\vfile_offset\x18\x01 \x01(\x04R\n" +
 	"fileOffset\x12\x1d\n" +
@@ -4519,7 +4594,7 @@ func file_internal_image_imagepb_image_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_image_imagepb_image_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(Process_State)(0),     // 0: esky.image.Process.State
 	(Vma_Kind)(0),          // 1: esky.image.Vma.Kind
@@ -4562,8 +4637,9 @@ var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(*Itimer)(nil),         // 38: esky.image.Itimer
 	(*PosixTimer)(nil),     // 39: esky.image.PosixTimer
 	(*PageIndex)(nil),      // 40: esky.image.PageIndex
-	(*Chunk)(nil),          // 41: esky.image.Chunk
-	(*Extent)(nil),         // 42: esky.image.Extent
+	(*Shared)(nil),         // 41: esky.image.Shared
+	(*Chunk)(nil),          // 42: esky.image.Chunk
+	(*Extent)(nil),         // 43: esky.image.Extent
 }
 var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	9,  // 0: esky.image.Image.host:type_name -> esky.image.Host
@@ -4607,14 +4683,16 @@ var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	28, // 38: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
 	30, // 39: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
 	34, // 40: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
-	41, // 41: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
-	6,  // 42: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
-	42, // 43: esky.image.Chunk.extents:type_name -> esky.image.Extent
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	42, // 41: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
+	41, // 42: esky.image.PageIndex.shared:type_name -> esky.image.Shared
+	43, // 43: esky.image.Shared.extents:type_name -> esky.image.Extent
+	6,  // 44: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
+	43, // 45: esky.image.Chunk.extents:type_name -> esky.image.Extent
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_internal_image_imagepb_image_proto_init() }
@@ -4628,7 +4706,7 @@ func file_internal_image_imagepb_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_image_imagepb_image_proto_rawDesc), len(file_internal_image_imagepb_image_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

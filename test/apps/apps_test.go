@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package apps takes programs that people install, as Debian packages them,
+// away in the middle and brings them back: what they come to must be, byte for
+// byte, what they come to when nobody disturbs them.
+//
+// A program has a directory below programs: an executable "run", which is the
+// job, an executable "setup" if it needs input that it would be a waste to
+// store, and whatever else these two use. What run writes to its standard
+// output is what is compared, so it must say nothing there that depends on the
+// time of day or on who was faster.
+package apps
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/esky-hpc/esky/test/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+// TestPrograms disturbs each program at random moments: four checkpoints while
+// it runs on, two that end it, and once everything is killed. Without
+// ESKY_TEST=all only those that are quick are run.
+func TestPrograms(t *testing.T) {
+	table := harness.NewTable(t, "program", "live", "stopped", "crashed", "pause", "result")
+	doc := newDoc(t)
+	slots := make(chan struct{}, max(1, runtime.NumCPU()))
+	for _, p := range programs() {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			r := &result{outcome: "left out"}
+			t.Cleanup(func() { r.show(table, doc, p) })
+			if !p.quick && !harness.All() {
+				t.Skipf("%s takes long: it is run with ESKY_TEST=all", p.name)
+			}
+			harness.Programs(t, p.needs, p.packages)
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			r.outcome = "FAILED"
+			p.test(t, r)
+		})
+	}
+}
+
+// A result is what a row of the matrix tells.
+type result struct {
+	live, stopped, crashed, refused int
+	pause                           time.Duration // the longest
+	outcome                         string
+}
+
+func (p program) test(t *testing.T, r *result) {
+	want, took := p.undisturbed(t)
+	j := p.job(t)
+	if p.refused != "" {
+		p.refuse(t, j, r, took)
+	} else {
+		disturb(t, j, harness.Rand(t), r, took)
+	}
+	if got := j.Read("stdout"); got != want {
+		t.Fatalf("its output differs from that of an undisturbed run: %s", difference(got, want))
+	}
+	r.outcome = "same"
+	if p.refused != "" {
+		r.outcome = "refused: " + p.refused
+	}
+}
+
+// job is the program in a directory of its own with all that it needs.
+func (p program) job(t *testing.T) *harness.Job {
+	t.Helper()
+	j := harness.NewJob(t, "./run")
+	from := filepath.Join(harness.Root(), "test/apps/programs", p.name)
+	if err := os.CopyFS(j.Dir, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(j.Dir, func(path string, _ os.DirEntry, err error) error {
+		harness.Give(t, path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(j.Path("setup")); err == nil {
+		if o := j.Command("./setup"); o.Status != 0 {
+			t.Fatalf("setup: %s", o)
+		}
+	}
+	return j
+}
+
+// undisturbed is what the program puts out without esky, and how long it takes.
+func (p program) undisturbed(t *testing.T) (string, time.Duration) {
+	t.Helper()
+	j := p.job(t)
+	begin := time.Now()
+	r := j.StartBare()
+	if status := r.Wait(); status != 0 {
+		t.Fatalf("status %d of the program without esky\n%s%s", status, j.Read("stdout"), r.Stderr())
+	}
+	took := time.Since(begin)
+	t.Logf("undisturbed it takes %s", took.Round(10*time.Millisecond))
+	out := j.Read("stdout")
+	if out == "" {
+		t.Fatal("the program put nothing out")
+	}
+	return out, took
+}
+
+// disturb runs the job and disturbs it at random moments, the last of which is
+// well before it ends: took is what it takes when nobody does.
+func disturb(t *testing.T, j *harness.Job, rng *rand.Rand, r *result, took time.Duration) {
+	t.Helper()
+	kinds := []string{"live", "live", "stop", "stop", "live", "crash"}
+	rng.Shuffle(len(kinds), func(a, b int) { kinds[a], kinds[b] = kinds[b], kinds[a] })
+	kinds = append([]string{"live"}, kinds...) // a crash must have something to go back to
+	run := j.Start()
+	last := 0.0
+	for i, at := range moments(rng, len(kinds)) {
+		time.Sleep(time.Duration((at - last) * float64(took)))
+		last = at
+		if run.Ended() {
+			t.Fatalf("it ended with status %d before it was disturbed by %q; esky said:\n%s", run.Wait(), kinds[i:], run.Stderr())
+		}
+		run = r.do(t, j, run, kinds[i])
+	}
+	run.WaitFor(0)
+}
+
+// moments are n moments in order, as fractions of the undisturbed time.
+func moments(rng *rand.Rand, n int) []float64 {
+	m := make([]float64, n)
+	for i := range m {
+		m[i] = 0.08 + 0.57*(float64(i)+rng.Float64())/float64(n)
+	}
+	return m
+}
+
+// do disturbs the job once. The job runs, or is about to, when it returns.
+func (r *result) do(t *testing.T, j *harness.Job, run *harness.Run, kind string) *harness.Run {
+	t.Helper()
+	switch kind {
+	case "live":
+		r.saved(t, j.Checkpoint("--json"))
+		r.live++
+		return run
+	case "stop":
+		r.saved(t, j.Checkpoint("--json", "--stop"))
+		run.WaitFor(harness.ExitAgain)
+		r.stopped++
+	case "crash":
+		run.Crash()
+		r.crashed++
+	}
+	return j.Start()
+}
+
+func (r *result) saved(t *testing.T, o harness.Outcome) {
+	t.Helper()
+	var s struct {
+		Pause time.Duration `json:"pause_ns"`
+	}
+	if err := json.Unmarshal([]byte(o.Stdout), &s); err != nil {
+		t.Fatalf("esky-wrap checkpoint --json: %v: %s", err, o)
+	}
+	r.pause = max(r.pause, s.Pause)
+}
+
+// refuse asks three times for a checkpoint of a program that cannot be saved:
+// it must be told why, and must not harm the program.
+func (p program) refuse(t *testing.T, j *harness.Job, r *result, took time.Duration) {
+	t.Helper()
+	run := j.Start()
+	for range 3 {
+		time.Sleep(took / 6)
+		o := j.TryCheckpoint()
+		if o.Status != harness.ExitHost || !strings.Contains(o.Stderr, p.refused) {
+			t.Fatalf("want status %d with %q: %s", harness.ExitHost, p.refused, o)
+		}
+		r.refused++
+	}
+	run.WaitFor(0)
+}
+
+// difference names the first line that differs.
+func difference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range min(len(g), len(w)) {
+		if g[i] != w[i] {
+			return fmt.Sprintf("line %d is %q, want %q", i+1, g[i], w[i])
+		}
+	}
+	return fmt.Sprintf("%d lines, want %d", len(g), len(w))
+}

@@ -18,7 +18,7 @@ BINARIES = bin/esky-wrap bin/esky-hook
 SHELL_SCRIPTS = $(shell grep -rlE --exclude-dir=.git --exclude-dir=bin --exclude-dir=build --exclude='*.md' --exclude='*.go' --exclude='*.txt' '^\#!.*[/ ](ba)?sh$$' .)
 
 .PHONY: all build shim help demo bench lab-slurm lab-slurm-down \
-        test test-unit test-state test-real test-fault test-stress test-lab race \
+        test test-unit test-state test-real test-apps test-fault test-stress test-lab race \
         lint fmt proto install uninstall clean FORCE
 
 all: build ## Build everything (the default)
@@ -42,7 +42,7 @@ demo: bin/esky-wrap ## Take a running computation away, bring it back, compare: 
 	contrib/demo/run bin/esky-wrap
 
 test: build ## Everything: unit, state, real programs, faults, scheduler lab
-	$(RUNNER) -title 'all tests' unit state real fault stress lab
+	$(RUNNER) -title 'all tests' unit state real apps fault stress lab
 
 test-unit: shim ## Tests of each package by itself
 	$(RUNNER) unit
@@ -52,6 +52,12 @@ test-state: build ## One small self-checking program for each kind of state
 
 test-real: build ## python3+numpy, Go, OpenMP, pthreads, bash, perl, static, musl
 	$(RUNNER) real
+
+test-apps: build ## Programs that people install; ESKY_TEST=all installs and runs all of them
+	$(RUNNER) apps
+
+docs/programs.md: build FORCE ## Test all programs that people install, and write down how they did
+	ESKY_TEST=all ESKY_WRITE_DOC=1 $(RUNNER) apps
 
 test-fault: build ## Damaged images, full disks, killed monitors, hostile peers
 	$(RUNNER) fault

@@ -110,7 +110,7 @@ func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 		s.put(at)
 		r.seek(s, f, at)
 	case imagepb.OpenFile_OBJECT_FILE:
-		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(fmt.Sprintf("/proc/self/fd/%d", r.stageObject(f.Object))), flags&^unix.O_TMPFILE, 0)
+		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(fmt.Sprintf("/proc/self/fd/%d", r.stageObject(f.Object))), flags&^(unix.O_TMPFILE|unix.O_NOFOLLOW), 0)
 		s.put(at)
 		r.seek(s, f, at)
 	case imagepb.OpenFile_PIPE, imagepb.OpenFile_FIFO:
@@ -172,7 +172,7 @@ func (r *restorer) openObject(i uint32, o *imagepb.Object) error {
 	s := r.seed.script()
 	dir := filepath.Dir(o.Name)
 	if o.Kind == imagepb.Object_UNLINKED && filepath.IsAbs(o.Name) && supportsTmpfile(dir) {
-		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(dir), unix.O_TMPFILE|unix.O_RDWR, uint64(o.Mode))
+		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(dir), unix.O_TMPFILE|unix.O_RDWR, 0o600)
 	} else {
 		name := filepath.Base(o.Name)
 		flags := uint64(0)
@@ -219,9 +219,14 @@ func (r *restorer) openStaged(at uint64, flags int) (*os.File, error) {
 	return os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", r.seed.pid, at), flags, 0)
 }
 
-// sealObjects seals what was sealed, once everything is mapped and filled.
+// sealObjects seals what was sealed, once everything is mapped and filled, and
+// gives files without a name their mode, which may forbid to write. That of one
+// that is only mapped is not known: nobody can open it any more.
 func (r *restorer) sealObjects(s *script) {
 	for i, o := range r.meta.Objects {
+		if o.Kind == imagepb.Object_UNLINKED && o.Mode != 0 {
+			s.add("mode", unix.SYS_FCHMOD, r.stageObject(uint32(i)), uint64(o.Mode))
+		}
 		if o.Kind == imagepb.Object_MEMFD && o.Seals != 0 {
 			s.add("seal", unix.SYS_FCNTL, r.stageObject(uint32(i)), unix.F_ADD_SEALS, uint64(o.Seals))
 		}

@@ -18,7 +18,13 @@ import (
 
 func words(s string) []string { return strings.Fields(s) }
 
-// writeVar asks for docs/programs.md to be written by the run of all.
+// What else a program can come to.
+const (
+	leftOut = "left out"
+	failed  = "FAILED"
+)
+
+// writeVar asks for docs/programs.md to be written.
 const writeVar = "ESKY_WRITE_DOC"
 
 func docFile() string { return filepath.Join(harness.Root(), "docs", "programs.md") }
@@ -44,20 +50,23 @@ type doc struct {
 	rows map[string]string
 }
 
-// newDoc is a doc that is written when t ends, if that was asked for.
+// newDoc is a doc that is written when t ends, if that was asked for. What was
+// not run, or failed, keeps the row that it has.
 func newDoc(t *testing.T) *doc {
 	d := &doc{rows: map[string]string{}}
 	if os.Getenv(writeVar) == "" {
 		return d
 	}
-	if !harness.All() {
-		t.Fatalf("%s goes with ESKY_TEST=all", writeVar)
+	old, err := os.ReadFile(docFile())
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	for _, line := range strings.SplitAfter(string(old), "\n") {
+		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " | "); ok {
+			d.rows[name] = line
+		}
 	}
 	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("%s stays as it is, because something failed", docFile())
-			return
-		}
 		if err := os.WriteFile(docFile(), []byte(d.text()), 0o644); err != nil {
 			t.Error(err)
 		}
@@ -75,22 +84,38 @@ func (d *doc) text() string {
 	var b strings.Builder
 	b.WriteString(docHead)
 	for _, p := range programs() {
-		b.WriteString(d.rows[p.name])
+		row, run := d.rows[p.name]
+		if !run {
+			row = p.row(&result{outcome: "not run yet"})
+		}
+		b.WriteString(row)
 	}
 	return b.String()
 }
 
 // show puts the result into the table and the doc.
 func (r *result) show(table *harness.Table, d *doc, p program) {
-	pause := r.pause.Round(100 * time.Microsecond).String()
 	table.Set(p.name, "live", fmt.Sprint(r.live))
 	table.Set(p.name, "stopped", fmt.Sprint(r.stopped))
 	table.Set(p.name, "crashed", fmt.Sprint(r.crashed))
-	table.Set(p.name, "pause", pause)
+	table.Set(p.name, "pause", r.paused())
 	table.Set(p.name, "result", r.outcome)
-	d.set(p.name, fmt.Sprintf("| %s | %s | %s | %d | %d | %d | %s | %s |\n",
-		p.name, p.version(), p.uses, r.live, r.stopped, r.crashed, pause, r.outcome))
+	if r.outcome != leftOut && r.outcome != failed {
+		d.set(p.name, p.row(r))
+	}
 }
+
+func (p program) row(r *result) string {
+	told := r.outcome
+	if p.crash != "" && p.refused == "" {
+		told += "; not crashed: " + p.crash
+	}
+	return fmt.Sprintf("| %s | %s | %s | %d | %d | %d | %s | %s |\n",
+		p.name, p.version(), p.uses, r.live, r.stopped, r.crashed, r.paused(), told)
+}
+
+// paused is the longest pause, to a tenth of a millisecond.
+func (r *result) paused() string { return r.pause.Round(100 * time.Microsecond).String() }
 
 // version of the first package, as Debian counts.
 func (p program) version() string {

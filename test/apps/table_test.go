@@ -9,8 +9,16 @@ type program struct {
 	needs    []string // executables
 	packages []string // that have them; the version of the first is told
 	quick    bool     // a run takes a few seconds, and its packages are in .ci/run
+	crash    string   // why it is not expected to survive a crash, if it is not
 	refused  string   // a part of the sentence by which it is refused, if it is
 }
+
+// Reasons why a program may not survive that the whole job is killed: its files
+// are then younger than the image.
+const (
+	removed   = "it removes files that an older image of it needs"
+	rewritten = "it rewrites its files in place"
+)
 
 func programs() []program {
 	return []program{
@@ -18,18 +26,18 @@ func programs() []program {
 		{name: "bash", uses: "a coprocess, traps, background children, process substitution", packages: words("bash"), needs: words("bash"), quick: true},
 		{name: "dash", uses: "a FIFO, pipelines, traps, background children", packages: words("dash"), needs: words("/bin/dash"), quick: true},
 		{name: "bc", uses: "one process that computes", packages: words("bc"), needs: words("bc"), quick: true},
-		{name: "sort", uses: "temporary files, threads", packages: words("coreutils"), needs: words("sort"), quick: true},
+		{name: "sort", uses: "temporary files, threads", crash: removed, packages: words("coreutils"), needs: words("sort"), quick: true},
 		{name: "xz", uses: "threads, pipes", packages: words("xz-utils"), needs: words("xz"), quick: true},
-		{name: "gcc", uses: "make -j: short-lived processes, vfork, a job server", packages: words("gcc make"), needs: words("gcc make"), quick: true},
+		{name: "gcc", uses: "make -j: short-lived processes, vfork, a job server", crash: removed, packages: words("gcc make"), needs: words("gcc make"), quick: true},
 
 		// Languages
 		{name: "perl", uses: "fork, select on pipes, interval timers", packages: words("perl"), needs: words("perl"), quick: true},
 		{name: "ruby", uses: "threads, children behind pipes", packages: words("ruby"), needs: words("ruby"), quick: true},
 		{name: "tcl", uses: "an event loop with timers and pipes", packages: words("tcl"), needs: words("tclsh"), quick: true},
 		{name: "python-multiprocessing", uses: "a pool of processes, semaphores, shared memory", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
-		{name: "python-asyncio", uses: "epoll, TCP and unix sockets inside the job, a child, threads", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
+		{name: "python-asyncio", uses: "epoll, TCP and unix sockets inside the job, a child, threads", refused: "sockets other than those of socketpair(2)", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
 		{name: "python-subprocess", uses: "threads that start processes", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
-		{name: "python-sqlite", uses: "SQLite in WAL mode from threads and a child: locks, mapped files", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
+		{name: "python-sqlite", uses: "SQLite in WAL mode from threads and a child: locks, mapped files", crash: rewritten, packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
 		{name: "node", uses: "workers, shared buffers, the thread pool, epoll", packages: words("nodejs"), needs: words("node")},
 		{name: "java", uses: "the JIT compiler, G1, thread pools", packages: words("default-jdk-headless"), needs: words("java javac")},
 
@@ -38,7 +46,7 @@ func programs() []program {
 		{name: "octave", uses: "BLAS, an integrator", packages: words("octave"), needs: words("octave-cli")},
 
 		// Data
-		{name: "sqlite", uses: "bulk insert in WAL mode beside a reader: locks, mapped files", packages: words("sqlite3"), needs: words("sqlite3"), quick: true},
+		{name: "sqlite", uses: "bulk insert in WAL mode beside a reader: locks, mapped files", crash: rewritten, packages: words("sqlite3"), needs: words("sqlite3"), quick: true},
 
 		// Pictures
 		{name: "povray", uses: "threads", packages: words("povray"), needs: words("povray")},

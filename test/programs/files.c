@@ -90,7 +90,7 @@ static void growing(void)
 
 static void unlinked(void)
 {
-	int fd = make(".gone", O_RDWR, 16000, 1), again = SYS(open(path(".gone"), O_RDONLY));
+	int fd = make(".gone", O_RDWR, 16000, 1), again = SYS(open(path(".gone"), O_RDONLY | O_NOFOLLOW));
 	char *map = SYS(mmap(NULL, 16000, PROT_READ, MAP_SHARED, fd, 0));
 	struct stat st;
 

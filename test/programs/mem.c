@@ -115,6 +115,37 @@ static void file_private(void)
 	SAME("the file itself", buf, SIZE, 1);
 }
 
+// Of a file that is gone nothing but the mapping is left; another one, that may
+// only be read, is still open.
+static void file_gone(void)
+{
+	int fd = file(".gone", SIZE, 1), readonly = file(".readonly", PAGE, 2);
+	char *p = SYS(mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)), buf[PAGE];
+	struct stat st;
+	pid_t pid;
+
+	SYS(unlink(path(".gone")));
+	SYS(close(fd));
+	SYS(fchmod(readonly, 0400));
+	SYS(unlink(path(".readonly")));
+	pattern(p, PAGE, 5);
+	pid = SYS(fork());
+	if (pid == 0) {
+		await();
+		pattern(p + PAGE, PAGE, 6);
+		_exit(0);
+	}
+	ready_and_await();
+	reap(pid, 0);
+	SAME("what was written", p, PAGE, 5);
+	SAME("what the child writes now", p + PAGE, PAGE, 6);
+	SAME("the rest", p + 2 * PAGE, SIZE - 2 * PAGE, 1 + 2 * PAGE / 8);
+	SYS(fstat(readonly, &st));
+	EQ("mode", st.st_mode & 07777, 0400);
+	EQ("read", pread(readonly, buf, PAGE, 0), PAGE);
+	SAME("the file that may only be read", buf, PAGE, 2);
+}
+
 static void file_shared(void)
 {
 	int fd = file(".mapped", SIZE, 1);
@@ -319,7 +350,8 @@ int main(int argc, char **argv)
 {
 	static const struct mode modes[] = {
 		{ "private", private }, { "shared", shared_memory }, { "cow", cow }, { "file-private", file_private },
-		{ "file-shared", file_shared }, { "heap", heap }, { "stack", stack }, { "protect", protect },
+		{ "file-shared", file_shared }, { "file-gone", file_gone },
+		{ "heap", heap }, { "stack", stack }, { "protect", protect },
 		{ "advice", advice }, { "huge", huge }, { "many", many }, { NULL, NULL },
 	};
 

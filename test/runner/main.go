@@ -33,6 +33,7 @@ func groups() []group {
 		{name: "unit", patterns: unitPackages, args: []string{"-timeout=8m"}},
 		{name: "state", patterns: fixed("./test/state"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{name: "real", patterns: fixed("./test/real"), args: []string{"-timeout=10m", "-v", "-count=1"}},
+		{name: "apps", patterns: fixed("./test/apps"), args: []string{"-timeout=40m", "-v", "-count=1"}},
 		{name: "fault", patterns: fixed("./test/fault"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{name: "stress", patterns: fixed("./test/stress"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{
@@ -63,7 +64,7 @@ func main() {
 	race := flag.Bool("race", false, "under the race detector")
 	title := flag.String("title", "", "what to call the whole in the last line")
 	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: runner [-race] [-title WORDS] GROUP…  (unit state real fault stress lab)")
+		fmt.Fprintln(os.Stderr, "usage: runner [-race] [-title WORDS] GROUP…  (unit state real apps fault stress lab)")
 	}
 	flag.Parse()
 	var extra []string

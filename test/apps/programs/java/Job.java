@@ -35,7 +35,7 @@ public class Job {
         ScheduledExecutorService timer = Executors.newScheduledThreadPool(1);
         var ticks = new java.util.concurrent.atomic.AtomicInteger();
         timer.scheduleAtFixedRate(ticks::incrementAndGet, 10, 10, TimeUnit.MILLISECONDS);
-        List<Future<Long>> all = IntStream.range(0, 800)
+        List<Future<Long>> all = IntStream.range(0, 400)
             .mapToObj(n -> pool.submit(() -> round(n))).collect(Collectors.toList());
         long sum = 0;
         for (int n = 0; n < all.size(); n++) {

@@ -15,7 +15,7 @@ function worker() {
   const { n, shared } = workerData;
   const counts = new Int32Array(shared);
   let s = `worker ${n}`;
-  for (let i = 0; i < 150000; i++) {
+  for (let i = 0; i < 60000; i++) {
     s = hash(s);
     Atomics.add(counts, parseInt(s.slice(0, 2), 16), 1);
   }
@@ -34,7 +34,7 @@ function workers() {
 async function files() {
   const f = await open('written', 'w+');
   let s = 'file';
-  for (let i = 0; i < 250; i++) {
+  for (let i = 0; i < 150; i++) {
     const text = JSON.stringify({ i, s }).repeat(200);
     const packed = await promisify(gzip)(text);
     if ((await promisify(gunzip)(packed)).toString() !== text) throw new Error('gzip');
@@ -54,7 +54,7 @@ function child() {
   let n = 0;
   const feed = setInterval(() => {
     p.stdin.write(`${(n * 7919) % 1009}\n`);
-    if (++n === 300) { clearInterval(feed); p.stdin.end(); }
+    if (++n === 200) { clearInterval(feed); p.stdin.end(); }
   }, 10);
   return new Promise((done) => p.on('close', (code) => done([code, hash(out)])));
 }

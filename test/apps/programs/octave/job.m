@@ -2,7 +2,7 @@
 % Linear algebra, an integrator, string and cell handling.
 rand("twister", 42); randn("twister", 42);
 a = randn(220);
-for i = 1:110
+for i = 1:70
   [q, r] = qr(a);
   a = r * q / norm(r, "fro") * 200 + diag(randn(220, 1));
   printf("%d %.12e %.12e\n", i, trace(a), max(abs(eig(a(1:80, 1:80)))));

@@ -4,7 +4,7 @@ set.seed(42)
 options(digits = 15)
 x <- matrix(rnorm(600 * 40), 600)
 y <- x %*% (1:40) + rnorm(600)
-for (i in 1:400) {
+for (i in 1:250) {
   pick <- sample(600, replace = TRUE)
   fit <- lm.fit(x[pick, ], y[pick])
   s <- svd(crossprod(x[pick, ]))
@@ -14,7 +14,7 @@ RNGkind("L'Ecuyer-CMRG")
 set.seed(7)
 parts <- parallel::mclapply(1:8, function(n) {
   v <- 0
-  for (k in 1:500) v <- v + mean(sort(runif(20000)))
+  for (k in 1:300) v <- v + mean(sort(runif(20000)))
   v
 }, mc.cores = 2, mc.preschedule = TRUE)
 print(unlist(parts))

@@ -317,7 +317,7 @@ func (d *Dump) writtenFiles() []string {
 	var all []string
 	for _, f := range d.meta.OpenFiles {
 		if f.Flags&unix.O_ACCMODE != unix.O_RDONLY && strings.HasPrefix(f.Path, "/") &&
-			(f.Kind == imagepb.OpenFile_REGULAR || f.Kind == imagepb.OpenFile_STDIO) {
+			(f.Kind == imagepb.OpenFile_REGULAR || f.Kind == imagepb.OpenFile_STDIO) && !(&file{pb: f}).leased() {
 			all = append(all, f.Path)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -100,10 +99,13 @@ func (t *fileTable) addProcess(p *freeze.Process) error {
 		if err := f.read(); err != nil {
 			return err
 		}
-		cloexec := f.info.Flags&unix.O_CLOEXEC != 0
+		cloexec, locks := f.info.Flags&unix.O_CLOEXEC != 0, f.info.Locks
 		f, err := t.intern(f)
 		if err != nil {
 			return err
+		}
+		for _, l := range locks {
+			t.addLock(f, l, p.Pid, fd)
 		}
 		t.of[p.Pid] = append(t.of[p.Pid], &imagepb.Fd{Number: int32(fd), OpenFile: f.index, Cloexec: cloexec})
 	}
@@ -219,10 +221,8 @@ func isTerminal(st *unix.Stat_t) bool {
 // carried is noted, not returned: the user wants to see all of it.
 func (d *Dump) describeFile(f *file) error {
 	t := d.files
-	for _, l := range f.info.Locks {
-		if err := f.addLock(d, l); err != nil {
-			t.refused = append(t.refused, err.Error())
-		}
+	if err := f.describeOwner(d); err != nil {
+		return err
 	}
 	if i, ok := t.stream(f); ok {
 		f.pb.Kind, f.pb.Stdio = imagepb.OpenFile_STDIO, uint32(i)
@@ -314,25 +314,6 @@ func (f *file) named() bool {
 
 func (d *Dump) describeRegularState(f *file) {
 	f.pb.Path, f.pb.Size, f.pb.MtimeNs = f.link, uint64(max(f.st.Size, 0)), f.st.Mtim.Nano()
-}
-
-// addLock notes a lock held through the file. A lock of another process on the
-// same file does not show here.
-func (f *file) addLock(d *Dump, l procfs.Lock) error {
-	kinds := map[string]imagepb.FileLock_Kind{
-		"FLOCK": imagepb.FileLock_FLOCK, "POSIX": imagepb.FileLock_POSIX, "OFDLCK": imagepb.FileLock_OFD,
-	}
-	kind, ok := kinds[l.Type]
-	if !ok {
-		return fmt.Errorf("%s: a %s cannot be carried yet", f, strings.ToLower(l.Type))
-	}
-	if l.Blocked {
-		return nil // the waiting system call asks again
-	}
-	f.pb.Locks = append(f.pb.Locks, &imagepb.FileLock{
-		Kind: kind, Exclusive: l.Exclusive, Start: l.Start, End: l.End, Pid: int32(f.pid),
-	})
-	return nil
 }
 
 // openAgain opens the very file behind a descriptor of the job, whatever its

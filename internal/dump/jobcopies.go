@@ -58,6 +58,10 @@ func (d *Dump) startCopies() error {
 	now := time.Now()
 	for i, f := range all {
 		name := strconv.Itoa(firstCopy + i)
+		if f.leased {
+			f.pb.NoCopy = "the job has a lease on it, which would be broken by reading it"
+			continue
+		}
 		file, err := os.Open(f.via)
 		if err != nil {
 			f.pb.NoCopy = "it cannot be read"

@@ -49,6 +49,7 @@ type jobFile struct {
 	pb       *imagepb.JobFile
 	via      string // by which this process can open it, whatever its name is by then
 	readable bool   // some description can be read from
+	leased   bool   // it must not be opened
 	inMemory bool   // of a file system that is memory
 	occupied uint64
 	file     *os.File              // opened in the pause, to be copied later
@@ -115,6 +116,7 @@ func (d *Dump) noteOpenFile(known map[string]*jobFile, f *file) {
 		if j == nil {
 			return
 		}
+		j.leased = j.leased || f.leased()
 		j.readable = j.readable || accessMode(flags) != unix.O_WRONLY
 		if accessMode(flags) != unix.O_RDONLY {
 			j.pb.Written = true

@@ -32,9 +32,6 @@ func preflightFiles(table *fileTable, hostPid, pid int, comm string) []string {
 
 // refuseFile names the reason why a file cannot be carried.
 func refuseFile(f *file) string {
-	if f.info.Flags&unix.O_ASYNC != 0 {
-		return "signal-driven input and output (O_ASYNC) is not carried yet"
-	}
 	if f.link == pidfdLink {
 		return "" // describePidfd looks at whose it is
 	}

@@ -100,9 +100,12 @@ func (r *restorer) setFileState(p *proc) error {
 				}
 			}
 		}
+		if r.ownerOnce(fd.OpenFile) {
+			setOwner(s, fd.Number, f)
+		}
 		for _, l := range f.Locks {
 			if l.Pid == p.pb.Pid {
-				lock(s, fd.Number, l)
+				lock(s, fd.Number, f, l)
 			}
 			if err := s.doIfFull(); err != nil {
 				return err
@@ -122,28 +125,12 @@ func (r *restorer) once(file uint32) bool {
 	return !was
 }
 
-// lock takes a file lock again (flock(2), F_SETLK and F_OFD_SETLK of fcntl(2)).
-func lock(s *script, fd int32, l *imagepb.FileLock) {
-	if l.Kind == imagepb.FileLock_FLOCK {
-		how := uint64(unix.LOCK_SH)
-		if l.Exclusive {
-			how = unix.LOCK_EX
-		}
-		s.add("flock", unix.SYS_FLOCK, uint64(fd), how|unix.LOCK_NB)
-		return
+// ownerOnce is once for the owners of descriptions.
+func (r *restorer) ownerOnce(file uint32) bool {
+	if r.owned == nil {
+		r.owned = map[uint32]bool{}
 	}
-	kind := uint64(unix.F_RDLCK)
-	if l.Exclusive {
-		kind = unix.F_WRLCK
-	}
-	length := uint64(0) // to the end of the file, wherever that is
-	if l.End >= 0 && l.End < math.MaxInt64 {
-		length = uint64(l.End - l.Start + 1)
-	}
-	cmd := uint64(unix.F_SETLK)
-	if l.Kind == imagepb.FileLock_OFD {
-		cmd = unix.F_OFD_SETLK
-	}
-	// struct flock: short type, short whence, off_t start, len, pid_t pid
-	s.add("lock", unix.SYS_FCNTL, uint64(fd), cmd, s.words(kind, uint64(l.Start), length, 0))
+	was := r.owned[file]
+	r.owned[file] = true
+	return !was && r.meta.OpenFiles[file].Kind != imagepb.OpenFile_STDIO
 }

@@ -94,13 +94,14 @@ func (s *script) put(at uint64) {
 	s.add("close", unix.SYS_CLOSE, first)
 }
 
-// creation are the flags of open(2) that matter only to the making of a file.
-const creation = unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOCTTY | unix.O_CLOEXEC
+// creation are the flags of open(2) that matter only to the making of a file, and
+// O_ASYNC, which setOwner sets.
+const creation = unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOCTTY | unix.O_CLOEXEC | unix.O_ASYNC
 
 func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 	s, at := r.seed.script(), r.stageFile(i)
 	flags := uint64(f.Flags) &^ creation
-	status := flags & (unix.O_NONBLOCK | unix.O_APPEND | unix.O_DIRECT | unix.O_NOATIME | unix.O_ASYNC)
+	status := flags & (unix.O_NONBLOCK | unix.O_APPEND | unix.O_DIRECT | unix.O_NOATIME)
 	switch f.Kind {
 	case imagepb.OpenFile_STDIO:
 		s.add("dup3", unix.SYS_DUP3, uint64(f.Stdio), at, 0)

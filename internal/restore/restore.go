@@ -71,6 +71,7 @@ type restorer struct {
 	// segments that are being filled, by the index of their objects
 	segments map[uint32]segment
 	done     map[uint32]bool // descriptions whose state is set
+	owned    map[uint32]bool // and those whose owner is set
 	tick     func(int)
 	notes    []string
 	asleep   []freeze.Sleeper // waits that were entered again
@@ -100,7 +101,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	r.files.note = r.note
 	for _, step := range []func() error{
-		r.checkFiles, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState, r.putFilesBack, r.letGo,
+		r.checkFiles, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState, r.putFilesBack, r.setLeases, r.letGo,
 	} {
 		if err := step(); err != nil {
 			r.files.discard()

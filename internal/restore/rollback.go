@@ -67,6 +67,7 @@ func (f *files) check(init int) error {
 	} else if err != nil {
 		return err
 	}
+	f.checkLocks()
 	if len(f.reasons) > 0 {
 		return &ChangedError{Reasons: f.reasons}
 	}

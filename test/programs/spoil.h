@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ipc.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/personality.h>
@@ -68,6 +69,13 @@ static inline void spoil_perms(const char *want, unsigned long size)
 	for (line = strtok(spoil_maps, "\n"); line; line = strtok(NULL, "\n"))
 		if (sscanf(line, "%lx-%lx %4s", &a, &b, perms) == 3 && !strcmp(perms, want) && b - a == size)
 			mprotect((void *)a, size, PROT_READ | PROT_WRITE);
+}
+
+static inline void spoil_unlock(int cmd, int fd)
+{
+	struct flock l = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+	fcntl(fd, cmd, &l);
 }
 
 static inline void spoil_take(int fd)

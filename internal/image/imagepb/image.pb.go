@@ -1930,6 +1930,7 @@ type OpenFile struct {
 	OwnerPid         int32                  `protobuf:"zigzag32,21,opt,name=owner_pid,json=ownerPid" json:"owner_pid,omitempty"`     // F_SETOWN
 	OwnerSig         uint32                 `protobuf:"varint,22,opt,name=owner_sig,json=ownerSig" json:"owner_sig,omitempty"`       // F_SETSIG
 	Locks            []*FileLock            `protobuf:"bytes,23,rep,name=locks" json:"locks,omitempty"`
+	OwnerKind        uint32                 `protobuf:"varint,120,opt,name=owner_kind,json=ownerKind" json:"owner_kind,omitempty"`    // F_OWNER_TID, F_OWNER_PID, F_OWNER_PGRP of owner_pid
 	PidfdPid         int32                  `protobuf:"varint,24,opt,name=pidfd_pid,json=pidfdPid" json:"pidfd_pid,omitempty"`        // PIDFD: the process, in the job's namespace
 	PosixQueue       uint32                 `protobuf:"varint,160,opt,name=posix_queue,json=posixQueue" json:"posix_queue,omitempty"` // MQUEUE: index into Image.posix_queues
 	Pty              uint32                 `protobuf:"varint,161,opt,name=pty" json:"pty,omitempty"`                                 // PTY_*: index into Image.ptys
@@ -2128,6 +2129,13 @@ func (x *OpenFile) GetLocks() []*FileLock {
 	return nil
 }
 
+func (x *OpenFile) GetOwnerKind() uint32 {
+	if x != nil {
+		return x.OwnerKind
+	}
+	return 0
+}
+
 func (x *OpenFile) GetPidfdPid() int32 {
 	if x != nil {
 		return x.PidfdPid
@@ -2300,6 +2308,7 @@ type FileLock struct {
 	Start         int64                  `protobuf:"varint,3,opt,name=start" json:"start,omitempty"`
 	End           int64                  `protobuf:"varint,4,opt,name=end" json:"end,omitempty"` // inclusive; -1 is end of file
 	Pid           int32                  `protobuf:"varint,5,opt,name=pid" json:"pid,omitempty"`
+	Fd            int32                  `protobuf:"varint,120,opt,name=fd" json:"fd,omitempty"` // the descriptor of that process through which it was seen
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2365,6 +2374,13 @@ func (x *FileLock) GetEnd() int64 {
 func (x *FileLock) GetPid() int32 {
 	if x != nil {
 		return x.Pid
+	}
+	return 0
+}
+
+func (x *FileLock) GetFd() int32 {
+	if x != nil {
+		return x.Fd
 	}
 	return 0
 }
@@ -4334,7 +4350,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x02Fd\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1b\n" +
 	"\topen_file\x18\x02 \x01(\rR\bopenFile\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\x87\b\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xa6\b\n" +
 	"\bOpenFile\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.esky.image.OpenFile.KindR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -4361,7 +4377,9 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"socket_end\x18\x14 \x01(\rR\tsocketEnd\x12\x1b\n" +
 	"\towner_pid\x18\x15 \x01(\x11R\bownerPid\x12\x1b\n" +
 	"\towner_sig\x18\x16 \x01(\rR\bownerSig\x12*\n" +
-	"\x05locks\x18\x17 \x03(\v2\x14.esky.image.FileLockR\x05locks\x12\x1b\n" +
+	"\x05locks\x18\x17 \x03(\v2\x14.esky.image.FileLockR\x05locks\x12\x1d\n" +
+	"\n" +
+	"owner_kind\x18x \x01(\rR\townerKind\x12\x1b\n" +
 	"\tpidfd_pid\x18\x18 \x01(\x05R\bpidfdPid\x12 \n" +
 	"\vposix_queue\x18\xa0\x01 \x01(\rR\n" +
 	"posixQueue\x12\x11\n" +
@@ -4399,13 +4417,14 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\rsettime_flags\x18\x03 \x01(\x05R\fsettimeFlags\x12\x19\n" +
 	"\bvalue_ns\x18\x04 \x01(\x03R\avalueNs\x12\x1f\n" +
 	"\vinterval_ns\x18\x05 \x01(\x03R\n" +
-	"intervalNs\"\xc3\x01\n" +
+	"intervalNs\"\xd3\x01\n" +
 	"\bFileLock\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.esky.image.FileLock.KindR\x04kind\x12\x1c\n" +
 	"\texclusive\x18\x02 \x01(\bR\texclusive\x12\x14\n" +
 	"\x05start\x18\x03 \x01(\x03R\x05start\x12\x10\n" +
 	"\x03end\x18\x04 \x01(\x03R\x03end\x12\x10\n" +
-	"\x03pid\x18\x05 \x01(\x05R\x03pid\"0\n" +
+	"\x03pid\x18\x05 \x01(\x05R\x03pid\x12\x0e\n" +
+	"\x02fd\x18x \x01(\x05R\x02fd\"0\n" +
 	"\x04Kind\x12\t\n" +
 	"\x05FLOCK\x10\x00\x12\t\n" +
 	"\x05POSIX\x10\x01\x12\a\n" +

@@ -18,7 +18,7 @@ BINARIES = bin/esky-wrap bin/esky-hook
 SHELL_SCRIPTS = $(shell grep -rlE --exclude-dir=.git --exclude-dir=bin --exclude-dir=build --exclude='*.md' --exclude='*.go' --exclude='*.txt' '^\#!.*[/ ](ba)?sh$$' .)
 
 .PHONY: all build shim help demo bench lab-slurm lab-slurm-down \
-        test test-unit test-state test-real test-apps test-fault test-stress test-lab race \
+        test test-all test-unit test-state test-real test-apps test-fault test-stress test-lab race \
         lint fmt proto install uninstall clean FORCE
 
 all: build ## Build everything (the default)
@@ -44,11 +44,14 @@ demo: bin/esky-wrap ## Take a running computation away, bring it back, compare: 
 test: build ## Everything: unit, state, real programs, faults, scheduler lab
 	$(RUNNER) -title 'all tests' unit state real apps fault stress lab
 
+test-all: build ## What make test does, and what takes long: all programs, a soak of 1,000 resumes
+	$(RUNNER) -all -title 'all tests, the long ones too' unit state real apps fault stress lab
+
 test-unit: shim ## Tests of each package by itself
 	$(RUNNER) unit
 
-test-state: build ## One small self-checking program for each kind of state
-	$(RUNNER) state
+test-state: build ## One small self-checking program for each kind of state; writes docs/state.md
+	ESKY_WRITE_DOCS=1 $(RUNNER) state
 
 test-real: build ## python3+numpy, Go, OpenMP, pthreads, bash, perl, static, musl
 	$(RUNNER) real

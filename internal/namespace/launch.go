@@ -20,6 +20,7 @@ type Init struct {
 	MainPid  int      // of the program or the seed, in the job's namespace
 	Notes    []string // what the host could not give
 	requests chan uint32
+	asked    uint32
 }
 
 // ExecError says that the init could not execute the program.
@@ -117,25 +118,30 @@ func (i *Init) started(reports *gob.Decoder) error {
 			return nil
 		case r.Note != "":
 			i.Notes = append(i.Notes, r.Note)
+		case r.Request: // the program was faster than the init's report
+			i.request()
 		}
 	}
 }
 
 func (i *Init) listen(reports *gob.Decoder, r io.Closer) {
 	defer r.Close()
-	var n uint32
 	for {
 		var rep report
 		if reports.Decode(&rep) != nil {
 			return
 		}
 		if rep.Request {
-			n++
-			select {
-			case i.requests <- n:
-			default: // one is waiting already
-			}
+			i.request()
 		}
+	}
+}
+
+func (i *Init) request() {
+	i.asked++
+	select {
+	case i.requests <- i.asked:
+	default: // one is waiting already
 	}
 }
 

@@ -62,14 +62,19 @@ func unitPackages() ([]string, error) {
 
 func main() {
 	race := flag.Bool("race", false, "under the race detector")
+	everything := flag.Bool("all", false, "also what takes long, without a time limit")
 	title := flag.String("title", "", "what to call the whole in the last line")
 	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: runner [-race] [-title WORDS] GROUP…  (unit state real apps fault stress lab)")
+		fmt.Fprintln(os.Stderr, "usage: runner [-race] [-all] [-title WORDS] GROUP…  (unit state real apps fault stress lab)")
 	}
 	flag.Parse()
 	var extra []string
 	if *race {
 		extra = append(extra, "-race")
+	}
+	if *everything { // the later of two flags counts
+		extra = append(extra, "-timeout=0")
+		os.Setenv("ESKY_TEST", "all")
 	}
 	os.Exit(runGroups(flag.Args(), extra, *title))
 }

@@ -32,17 +32,20 @@ var ways = []way{
 // TestState drives every program, in every build, each way.
 func TestState(t *testing.T) {
 	table := harness.NewTable(t, "state", "alone", "live", "stop", "thrice", "bare")
-	for _, b := range builds(t) {
+	programs, messages := builds(t), &refusals{}
+	t.Cleanup(func() { checkDoc(t, programs, messages) })
+	for _, b := range programs {
 		t.Run(b.name(), func(t *testing.T) {
 			t.Parallel()
-			all(t, table, b)
+			all(t, table, messages, b)
 		})
 	}
 }
 
 // all is one row of the matrix. What does not pass alone tells nothing about
 // esky.
-func all(t *testing.T, table *harness.Table, b build) {
+func all(t *testing.T, table *harness.Table, messages *refusals, b build) {
+	defer messages.rowDone()
 	table.Set(b.name(), "alone", "left out")
 	binary := b.install(t)
 	table.Set(b.name(), "alone", "FAILED")
@@ -60,7 +63,7 @@ func all(t *testing.T, table *harness.Table, b build) {
 			if w.bare {
 				j.Env = []string{"ESKY_PRELOAD=none"}
 			}
-			drive(j, b, w)
+			drive(j, messages, b, w)
 			table.Set(b.name(), w.name, "ok")
 		})
 	}
@@ -72,13 +75,13 @@ func (b build) job(t *testing.T, binary string) *harness.Job {
 }
 
 // drive is one cell of the matrix.
-func drive(j *harness.Job, b build, w way) {
+func drive(j *harness.Job, messages *refusals, b build, w way) {
 	j.T.Helper()
 	r := j.Start()
 	ready(j, r)
 	switch {
 	case b.fate == "refused":
-		refused(j, r, w, b.words)
+		messages.note(b, j.Dir, refused(j, r, w, b.words))
 	case w.stops == 0:
 		j.Checkpoint()
 	}
@@ -94,8 +97,8 @@ func drive(j *harness.Job, b build, w way) {
 }
 
 // refused asks for a checkpoint of a program whose state cannot be carried: it
-// must be refused with the right reason, and leave no image.
-func refused(j *harness.Job, r *harness.Run, w way, words string) {
+// must be refused with the right reason, which it returns, and leave no image.
+func refused(j *harness.Job, r *harness.Run, w way, words string) string {
 	j.T.Helper()
 	var flags []string
 	if w.stops > 0 {
@@ -108,6 +111,7 @@ func refused(j *harness.Job, r *harness.Run, w way, words string) {
 	if n := len(j.Generations()); n != 0 || r.Ended() {
 		j.T.Fatalf("%d images of what cannot be carried; job ended: %v", n, r.Ended())
 	}
+	return o.Stderr
 }
 
 func ready(j *harness.Job, r *harness.Run) {

@@ -21,9 +21,18 @@ import (
 )
 
 var (
-	live  = flag.Int("live", 200, "checkpoints of the restless program while it runs")
-	stops = flag.Int("stops", 30, "and with a stop and a resume")
+	live   = flag.Int("live", 200, "checkpoints of the restless program while it runs")
+	stops  = flag.Int("stops", 30, "and with a stop and a resume")
+	cycles = flag.Int("cycles", soakCycles(), "checkpoints with a stop and a resume, in a row")
 )
+
+// soakCycles: the full soak is only for those who ask for all tests.
+func soakCycles() int {
+	if harness.All() {
+		return 1000
+	}
+	return 30
+}
 
 func TestMain(m *testing.M) {
 	if engine.WorkerMain(os.Args) {
@@ -195,4 +204,20 @@ func churn(t *testing.T, preload bool) {
 	}
 	j.finish()
 	t.Logf("%d checkpoints, %d resumes; pause %v on average, %v at most", *live, moves, all/time.Duration(max(*live, 1)), longest)
+}
+
+// TestSoak takes the restless program away and brings it back, again and again.
+func TestSoak(t *testing.T) {
+	random := harness.Rand(t)
+	j := start(t, true, "churn")
+	began := time.Now()
+	for i := range *cycles {
+		time.Sleep(time.Duration(random.Intn(50)) * time.Millisecond)
+		j.move()
+		if said := j.said(); said != "" {
+			t.Fatalf("after %d resumes: %s", i+1, strings.TrimSpace(said))
+		}
+	}
+	j.finish()
+	t.Logf("%d cycles of checkpoint and resume without a failure, in %v", *cycles, time.Since(began).Round(time.Second))
 }

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/esky-hpc/esky/test/harness"
+)
+
+// docs/state.md is the matrix for readers: it says the same as programs.txt,
+// with the messages of what is refused, which only a run can tell. "make
+// test-state" writes it, every other run of the whole matrix compares.
+
+// writeDocs is the variable of the environment that asks for it to be written.
+const writeDocs = "ESKY_WRITE_DOCS"
+
+func docPath() string { return filepath.Join(harness.Root(), "docs", "state.md") }
+
+// refusals are the messages of what was refused, by the line of programs.txt.
+type refusals struct {
+	mu   sync.Mutex
+	said map[string]string
+	ran  int
+}
+
+// note keeps what esky said; what differs from run to run is taken out.
+func (r *refusals) note(b build, dir, message string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.said == nil {
+		r.said = map[string]string{}
+	}
+	r.said[b.line] = timeless(dir, message)
+}
+
+func (r *refusals) rowDone() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ran++
+}
+
+var (
+	prefix = regexp.MustCompile(`^esky-wrap: `)
+	hex    = regexp.MustCompile(`\b0x[0-9a-f]+\b|\b[0-9a-f]{8,}\b`)
+	number = regexp.MustCompile(`\b\d+\b`)
+)
+
+// timeless is the last line of a message without pids, numbers and addresses.
+func timeless(dir, message string) string {
+	lines := strings.Split(strings.TrimSpace(message), "\n")
+	m := prefix.ReplaceAllString(strings.TrimSpace(lines[len(lines)-1]), "")
+	m = strings.ReplaceAll(m, dir, "DIR")
+	m = hex.ReplaceAllString(m, "ADDRESS")
+	return strings.ReplaceAll(number.ReplaceAllString(m, "N"), "|", `\|`)
+}
+
+const docHead = `<!-- SPDX-License-Identifier: Apache-2.0 -->
+<!-- Written by "make test-state"; what it says comes from test/programs/programs.txt. -->
+# What survives
+
+Each row is a program in ` + "`test/programs`" + ` that puts itself into one kind of state
+and checks from the inside, after it was checkpointed, taken away and resumed, that
+nothing has changed. What is refused is refused before the program is touched, with
+the message in the table (N stands for a number), and the job runs on. One row again:
+` + "`go test ./test/state -run 'TestState/NAME-'`" + `
+
+| name | state | | builds |
+|---|---|---|---|
+`
+
+// doc is the text of docs/state.md.
+func doc(all []build, said map[string]string) string {
+	var b strings.Builder
+	b.WriteString(docHead)
+	kinds := map[string][]string{}
+	for _, p := range all {
+		kinds[p.line] = append(kinds[p.line], p.kind)
+	}
+	written := map[string]bool{}
+	for _, p := range all {
+		if written[p.line] {
+			continue
+		}
+		written[p.line] = true
+		fate := p.fate
+		if fate == "refused" {
+			fate = fmt.Sprintf("refused: “%s”", said[p.line])
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", p.line, p.about, fate, strings.Join(kinds[p.line], ", "))
+	}
+	return b.String()
+}
+
+// checkDoc writes or compares the document after a run of all rows.
+func checkDoc(t *testing.T, all []build, r *refusals) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t.Failed() || r.ran != len(all) {
+		return
+	}
+	want := doc(all, r.said)
+	if os.Getenv(writeDocs) != "" {
+		if err := os.WriteFile(docPath(), []byte(want), 0o644); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	have, err := os.ReadFile(docPath())
+	if err != nil {
+		t.Error(err)
+	} else if string(have) != want {
+		t.Errorf("docs/state.md is out of date: make test-state\n%s", firstDifference(string(have), want))
+	}
+}
+
+func firstDifference(have, want string) string {
+	h, w := strings.Split(have, "\n"), strings.Split(want, "\n")
+	for i := range min(len(h), len(w)) {
+		if h[i] != w[i] {
+			return fmt.Sprintf("it says:   %s\nshould be: %s", h[i], w[i])
+		}
+	}
+	return fmt.Sprintf("it has %d lines, should have %d", len(h), len(w))
+}
+
+// TestDocRows compares the document with programs.txt without running anything.
+func TestDocRows(t *testing.T) {
+	if os.Getenv(writeDocs) != "" {
+		t.Skip("the document is being written")
+	}
+	data, err := os.ReadFile(docPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	quoted := regexp.MustCompile(`“.*”`)
+	have := quoted.ReplaceAllString(string(data), "“”")
+	if want := quoted.ReplaceAllString(doc(listed(t), nil), "“”"); have != want {
+		t.Errorf("docs/state.md is out of date: make test-state\n%s", firstDifference(have, want))
+	}
+}
+
+func TestTimeless(t *testing.T) {
+	got := timeless("/tmp/x1", "a warning\nesky-wrap: pid 1003 (uring): descriptor 4 of /tmp/x1/file at 7f00aa112000 | ring\n")
+	if want := `pid N (uring): descriptor N of DIR/file at ADDRESS \| ring`; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

@@ -23,7 +23,7 @@ func (d *Dump) describeAnon(f *file) error {
 		f.pb.Kind = imagepb.OpenFile_TIMERFD
 		f.pb.Timerfd = &imagepb.Timerfd{
 			Clockid: int32(i.Timerfd.Clockid), Ticks: i.Timerfd.Ticks, SettimeFlags: int32(i.Timerfd.SettimeFlags),
-			ValueNs: i.Timerfd.ValueNs, IntervalNs: i.Timerfd.IntervalNs,
+			ValueNs: d.leftThen(i.Timerfd.ValueNs), IntervalNs: i.Timerfd.IntervalNs,
 		}
 	case i.Signalfd:
 		f.pb.Kind, f.pb.SignalfdMask = imagepb.OpenFile_SIGNALFD, i.Sigmask

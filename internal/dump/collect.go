@@ -5,8 +5,10 @@ package dump
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -210,8 +212,9 @@ func (d *Dump) collectClocks() error {
 		_ = unix.ClockGettime(clock, &ts)
 		return ts.Nano()
 	}
+	d.clocksAt = freeze.Monotonic()
 	d.meta.Clocks = &imagepb.Clocks{
-		MonotonicNs: now(unix.CLOCK_MONOTONIC) + int64(shift["monotonic"]),
+		MonotonicNs: int64(d.clocksAt) + int64(shift["monotonic"]),
 		BoottimeNs:  now(unix.CLOCK_BOOTTIME) + int64(shift["boottime"]),
 		RealtimeNs:  now(unix.CLOCK_REALTIME),
 	}
@@ -219,6 +222,23 @@ func (d *Dump) collectClocks() error {
 	d.meta.MainPid = int32(d.o.MainPid)
 	d.meta.MainExited, d.meta.MainStatus = !d.isLive(d.o.MainPid), int32(d.o.MainStatus)
 	return nil
+}
+
+// leftThen is what was left of a running timer when the clocks were read, from
+// what is left of it now: the job's time stands still between the two.
+func (d *Dump) leftThen(now int64) int64 {
+	if now == 0 {
+		return 0
+	}
+	return now + int64(freeze.Monotonic()-d.clocksAt)
+}
+
+// waitThen does so for a wait, of which it is known when it was looked at.
+func waitThen(w *freeze.Wait, clocks time.Duration) int64 {
+	if w.Remaining == math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return int64(max(w.Remaining+w.At-clocks, 0))
 }
 
 func (d *Dump) isLive(pid int) bool {

@@ -85,7 +85,8 @@ func (e *RefusedError) Error() string { return strings.Join(e.Reasons, "; ") }
 type Dump struct {
 	o        Options
 	frozen   *freeze.Job
-	procs    []*process // live ones
+	procs    []*process    // live ones
+	clocksAt time.Duration // when the job's clocks were read, on the host's CLOCK_MONOTONIC
 	meta     *imagepb.Image
 	files    *fileTable
 	shims    []*shimState

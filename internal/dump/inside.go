@@ -5,6 +5,7 @@ package dump
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -84,6 +85,7 @@ func (d *Dump) fromInside(q *process, pb *imagepb.Process) error {
 	for which := range 3 {
 		pb.Itimers = append(pb.Itimers, decodeItimer(out[which*itimerLen:], 1000))
 	}
+	pb.Itimers[unix.ITIMER_REAL].ValueNs = d.leftThen(pb.Itimers[unix.ITIMER_REAL].ValueNs)
 	out = out[posix-itimers:]
 	for i, t := range timers {
 		pb.PosixTimers = append(pb.PosixTimers, d.posixTimer(q, t, out[i*itimerLen:], overruns[i].Result))
@@ -153,6 +155,9 @@ func (d *Dump) posixTimer(q *process, t procfs.Timer, b []byte, overrun int64) *
 		Id: int32(t.ID), Clockid: int32(t.ClockID), Notify: int32(t.Notify), Signo: int32(t.Signal), Sigval: t.Sigval,
 		ValueNs: it.ValueNs, IntervalNs: it.IntervalNs, Overrun: int32(max(overrun, 0)),
 	}
+	if t.ClockID >= 0 && t.ClockID != unix.CLOCK_PROCESS_CPUTIME_ID && t.ClockID != unix.CLOCK_THREAD_CPUTIME_ID {
+		pb.ValueNs = d.leftThen(pb.ValueNs)
+	}
 	for _, th := range q.Threads {
 		if th.HostTid == t.NotifyTid {
 			pb.Tid = int32(th.Tid)
@@ -172,7 +177,7 @@ func (d *Dump) collectThreads(q *process, pb *imagepb.Process) error {
 	perWave := int(q.stub.AreaSize / threadSlot)
 	for from := 0; from < len(q.Threads); from += perWave {
 		wave := q.Threads[from:min(from+perWave, len(q.Threads))]
-		threads, err := q.askThreads(wave)
+		threads, err := q.askThreads(wave, d.clocksAt)
 		if err != nil {
 			return err
 		}
@@ -181,7 +186,7 @@ func (d *Dump) collectThreads(q *process, pb *imagepb.Process) error {
 	return nil
 }
 
-func (q *process) askThreads(wave []*freeze.Thread) ([]*imagepb.Thread, error) {
+func (q *process) askThreads(wave []*freeze.Thread, clocks time.Duration) ([]*imagepb.Thread, error) {
 	batches := make([]*tracee.Batch, len(wave))
 	for i, t := range wave {
 		at := uint64(i) * threadSlot
@@ -197,7 +202,7 @@ func (q *process) askThreads(wave []*freeze.Thread) ([]*imagepb.Thread, error) {
 	}
 	var all []*imagepb.Thread
 	for i, t := range wave {
-		pb, err := q.describeThread(t)
+		pb, err := q.describeThread(t, clocks)
 		if err != nil {
 			return nil, fmt.Errorf("thread %d: %w", t.Tid, err)
 		}
@@ -233,7 +238,7 @@ func runAll(batches []*tracee.Batch, code uint64) error {
 }
 
 // describeThread reads what ptrace and /proc tell of a thread.
-func (q *process) describeThread(t *freeze.Thread) (*imagepb.Thread, error) {
+func (q *process) describeThread(t *freeze.Thread, clocks time.Duration) (*imagepb.Thread, error) {
 	stat, err := procfs.ReadStat(q.HostPid, t.HostTid)
 	if err != nil {
 		return nil, err
@@ -244,7 +249,7 @@ func (q *process) describeThread(t *freeze.Thread) (*imagepb.Thread, error) {
 		NoNewPrivs: t.Status.NoNewPrivs, WaitSyscall: -1,
 	}
 	if t.Wait != nil {
-		pb.WaitSyscall, pb.WaitRemainingNs = int32(t.Wait.Syscall), int64(t.Wait.Remaining)
+		pb.WaitSyscall, pb.WaitRemainingNs = int32(t.Wait.Syscall), waitThen(t.Wait, clocks)
 	}
 	if pb.Xstate, err = tracee.Xstate(t.HostTid); err != nil {
 		return nil, err

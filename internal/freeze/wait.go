@@ -18,6 +18,7 @@ import (
 type Wait struct {
 	Syscall   int
 	Remaining time.Duration
+	At        time.Duration // when Remaining was left, on the host's CLOCK_MONOTONIC
 	// Block: the kernel keeps the deadline in the thread's restart block
 	// (restart_syscall(2)). It is lost with the thread, so a resumed thread
 	// has to wait anew, for Remaining.
@@ -58,9 +59,9 @@ func (j *Job) interrupted(t *Thread, deliverable bool, known []Sleeper) {
 
 // restartBlock works out how long a wait of the restart-block kind has to go on.
 func (j *Job) restartBlock(t *Thread, known []Sleeper) {
-	w := &Wait{Syscall: t.Regs.Syscall(), Block: true}
-	t.Wait = w
 	now := Monotonic()
+	w := &Wait{Syscall: t.Regs.Syscall(), At: now, Block: true}
+	t.Wait = w
 	if w.Syscall == unix.SYS_RESTART_SYSCALL {
 		for _, k := range known {
 			if k.Tid == t.Tid && k.IP == t.Regs.IP() && k.SP == t.Regs.Rsp && k.Deadline > now {
@@ -243,7 +244,7 @@ func (j *Job) shorten(t *Thread, nr int, w timed) {
 		return
 	}
 	left := max(ask-j.sleep.elapsed(t), 0)
-	t.Wait = &Wait{Syscall: nr, Remaining: left}
+	t.Wait = &Wait{Syscall: nr, Remaining: left, At: Monotonic()}
 	// A timeout that cannot be written stays what it was: the wait is longer,
 	// never wrong.
 	_ = w.set(t, left)
@@ -318,10 +319,9 @@ func (t *Thread) appendSleeper(all []Sleeper) []Sleeper {
 	if t.Wait == nil || !t.Wait.Block {
 		return all
 	}
-	now := Monotonic()
 	s := Sleeper{Tid: t.Tid, Syscall: t.Wait.Syscall, Deadline: forever, IP: t.Regs.IP(), SP: t.Regs.Rsp}
-	if t.Wait.Remaining < forever-now {
-		s.Deadline = now + t.Wait.Remaining
+	if t.Wait.Remaining < forever-t.Wait.At {
+		s.Deadline = t.Wait.At + t.Wait.Remaining
 	}
 	return append(all, s)
 }

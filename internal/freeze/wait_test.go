@@ -130,12 +130,12 @@ func TestInterrupted(t *testing.T) {
 		"one that has ended":            {thread(unix.SYS_EPOLL_WAIT), 1, false, false, nil},
 		"one that restarts":             {thread(unix.SYS_READ), tracee.RestartSys, false, false, nil},
 		"epoll_wait, for ever":          {thread(unix.SYS_EPOLL_WAIT, 0, 0, 0, 0xffffffff), -int64(unix.EINTR), false, true, nil},
-		"epoll_wait, timed":             {thread(unix.SYS_EPOLL_WAIT, 0, 0, 0, 2000), -int64(unix.EINTR), false, true, &Wait{unix.SYS_EPOLL_WAIT, 2 * time.Second, false}},
+		"epoll_wait, timed":             {thread(unix.SYS_EPOLL_WAIT, 0, 0, 0, 2000), -int64(unix.EINTR), false, true, &Wait{Syscall: unix.SYS_EPOLL_WAIT, Remaining: 2 * time.Second}},
 		"epoll_wait, and a signal":      {thread(unix.SYS_EPOLL_WAIT, 0, 0, 0, 2000), -int64(unix.EINTR), true, false, nil},
 		"semop":                         {thread(unix.SYS_SEMOP), -int64(unix.EINTR), false, true, nil},
 		"a call that the program ended": {thread(unix.SYS_FUTEX), -int64(unix.EINTR), false, false, nil},
-		"nanosleep":                     {thread(unix.SYS_NANOSLEEP, ts), tracee.RestartBlock, false, false, &Wait{unix.SYS_NANOSLEEP, 2 * time.Second, true}},
-		"poll for ever":                 {thread(unix.SYS_POLL, 0, 0, 0xffffffff), tracee.RestartBlock, false, false, &Wait{unix.SYS_POLL, forever, true}},
+		"nanosleep":                     {thread(unix.SYS_NANOSLEEP, ts), tracee.RestartBlock, false, false, &Wait{Syscall: unix.SYS_NANOSLEEP, Remaining: 2 * time.Second, Block: true}},
+		"poll for ever":                 {thread(unix.SYS_POLL, 0, 0, 0xffffffff), tracee.RestartBlock, false, false, &Wait{Syscall: unix.SYS_POLL, Remaining: forever, Block: true}},
 	} {
 		c.t.Regs.SetResult(c.result)
 		c.t.Regs.SetIP(100)
@@ -143,6 +143,12 @@ func TestInterrupted(t *testing.T) {
 		(&Job{}).interrupted(c.t, c.deliverable, nil)
 		if rewound := c.t.Regs.IP() == 98; rewound != c.rewound || rewound && c.t.Regs.Result() != int64(nr) {
 			t.Errorf("%s: ip %d, result %d", name, c.t.Regs.IP(), c.t.Regs.Result())
+		}
+		if c.t.Wait != nil {
+			if age := Monotonic() - c.t.Wait.At; age < 0 || age > time.Minute {
+				t.Errorf("%s: looked at %v ago", name, age)
+			}
+			c.t.Wait.At = 0
 		}
 		if fmt.Sprint(c.t.Wait) != fmt.Sprint(c.wait) {
 			t.Errorf("%s: wait %+v, want %+v", name, c.t.Wait, c.wait)
@@ -172,10 +178,10 @@ func TestKnownSleeper(t *testing.T) {
 }
 
 func TestSleepers(t *testing.T) {
-	sleeping := &Thread{Tid: 7, Wait: &Wait{unix.SYS_POLL, time.Minute, true}}
+	sleeping := &Thread{Tid: 7, Wait: &Wait{Syscall: unix.SYS_POLL, Remaining: time.Minute, At: Monotonic(), Block: true}}
 	sleeping.Regs.SetIP(100)
 	j := &Job{Processes: []*Process{{Threads: []*Thread{
-		{Tid: 6}, sleeping, {Tid: 8, Wait: &Wait{unix.SYS_EPOLL_WAIT, time.Minute, false}}, {Tid: 9, Wait: &Wait{unix.SYS_POLL, forever, true}},
+		{Tid: 6}, sleeping, {Tid: 8, Wait: &Wait{Syscall: unix.SYS_EPOLL_WAIT, Remaining: time.Minute}}, {Tid: 9, Wait: &Wait{Syscall: unix.SYS_POLL, Remaining: forever, Block: true}},
 	}}}}
 	all := j.Sleepers()
 	if len(all) != 2 || all[0].Tid != 7 || all[0].IP != 100 || all[1].Tid != 9 || all[1].Deadline != forever {

@@ -33,7 +33,7 @@ var ways = []way{
 func TestState(t *testing.T) {
 	table := harness.NewTable(t, "state", "alone", "live", "stop", "thrice", "bare")
 	programs, messages := builds(t), &refusals{}
-	t.Cleanup(func() { checkDoc(t, programs, messages) })
+	t.Cleanup(func() { checkDoc(t, messages) })
 	for _, b := range programs {
 		t.Run(b.name(), func(t *testing.T) {
 			t.Parallel()
@@ -45,7 +45,6 @@ func TestState(t *testing.T) {
 // all is one row of the matrix. What does not pass alone tells nothing about
 // esky.
 func all(t *testing.T, table *harness.Table, messages *refusals, b build) {
-	defer messages.rowDone()
 	table.Set(b.name(), "alone", "left out")
 	binary := b.install(t)
 	table.Set(b.name(), "alone", "FAILED")

@@ -27,7 +27,7 @@ var levels = map[string]int{
 
 	"internal/image":  1,
 	"internal/family": 1,
-	"internal/host":  1,
+	"internal/host":   1,
 
 	"internal/jobfiles": 1,
 

@@ -43,7 +43,7 @@ func (r *refusals) note(b build, dir, message string) {
 var (
 	prefix = regexp.MustCompile(`^esky-wrap: `)
 	hex    = regexp.MustCompile(`\b0x[0-9a-f]+\b|\b[0-9a-f]{8,}\b`)
-	number = regexp.MustCompile(`\b\d+\b`)
+	number = regexp.MustCompile(`\(\d\)|\b\d+-bit|\b\d+\b`) // of these only the last varies
 )
 
 // timeless is the last line of a message without pids, numbers and addresses.
@@ -52,7 +52,13 @@ func timeless(dir, message string) string {
 	m := prefix.ReplaceAllString(strings.TrimSpace(lines[len(lines)-1]), "")
 	m = strings.ReplaceAll(m, dir, "DIR")
 	m = hex.ReplaceAllString(m, "ADDRESS")
-	return strings.ReplaceAll(number.ReplaceAllString(m, "N"), "|", `\|`)
+	m = number.ReplaceAllStringFunc(m, func(n string) string {
+		if strings.ContainsAny(n, "(-") {
+			return n
+		}
+		return "N"
+	})
+	return strings.ReplaceAll(m, "|", `\|`)
 }
 
 const docHead = `<!-- SPDX-License-Identifier: Apache-2.0 -->
@@ -153,8 +159,8 @@ func TestDocRows(t *testing.T) {
 }
 
 func TestTimeless(t *testing.T) {
-	got := timeless("/tmp/x1", "a warning\nesky-wrap: pid 1003 (uring): descriptor 4 of /tmp/x1/file at 7f00aa112000 | ring\n")
-	if want := `pid N (uring): descriptor N of DIR/file at ADDRESS \| ring`; got != want {
+	got := timeless("/tmp/x1", "a warning\nesky-wrap: pid 1003 (uring): close(2) of the 32-bit descriptor 4 of /tmp/x1/file at 7f00aa112000 | ring\n")
+	if want := `pid N (uring): close(2) of the 32-bit descriptor N of DIR/file at ADDRESS \| ring`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

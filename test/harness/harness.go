@@ -230,6 +230,3 @@ func Rand(t testing.TB) *rand.Rand {
 	t.Logf("seed %d (repeat with ESKY_SEED=%d)", seed, seed)
 	return rand.New(rand.NewSource(seed))
 }
-
-// All reports whether the tests that take long are wanted too (make test-all).
-func All() bool { return os.Getenv("ESKY_TEST") == "all" }

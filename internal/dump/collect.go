@@ -73,7 +73,8 @@ func (d *Dump) collect() error {
 		return &RefusedError{[]string{err.Error()}}
 	}
 	for _, pb := range d.meta.Processes {
-		pb.StopNoticed = slices.Contains(d.noticed, int(pb.Pid))
+		pb.StopNoticed = slices.Contains(d.news.noticed, int(pb.Pid))
+		pb.Continued = slices.Contains(d.news.continued, int(pb.Pid))
 	}
 	if err := d.collectJobFiles(); err != nil {
 		return err
@@ -137,7 +138,7 @@ func (d *Dump) collectProcess(q *process) (*imagepb.Process, error) {
 		}
 	}
 	pb.Fds = d.files.of[q.Pid]
-	return pb, d.noticedStops(q)
+	return pb, d.newsOf(q)
 }
 
 // fromOutside reads what /proc and ptrace tell of a process.

@@ -105,7 +105,7 @@ type Dump struct {
 	agentProcess *process     // the agent, as one that maps segments
 	queueInos    []uint64     // of each of meta.PosixQueues
 
-	noticed   []int                    // stopped processes whose parents know it
+	news      news
 	notForked map[int][]procfs.Mapping // by host pid
 }
 

@@ -100,33 +100,6 @@ func (d *Dump) fromInside(q *process, pb *imagepb.Process) error {
 	return nil
 }
 
-// noticedStops finds out which stops of its children a process has waited for
-// already. waitid(2) tells without taking the others away.
-func (d *Dump) noticedStops(q *process) error {
-	const pPid, siPid = 1, 16
-	for _, child := range d.frozen.Live() {
-		if child.Stopped == 0 || child.Stat.Ppid != q.HostPid {
-			continue
-		}
-		info := q.stub.Area + dataAt
-		if err := q.mem.WriteAt(make([]byte, 128), info); err != nil {
-			return err
-		}
-		ask := tracee.Sys("waitid", unix.SYS_WAITID, pPid, uint64(child.Pid), info, unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, 0)
-		if err := q.batch(q.Leader(), 0, ask).Run(q.stub.Code); err != nil {
-			return err
-		}
-		found := make([]byte, 4)
-		if err := q.mem.ReadAt(found, info+siPid); err != nil {
-			return err
-		}
-		if le32(found) == 0 {
-			d.noticed = append(d.noticed, child.Pid)
-		}
-	}
-	return nil
-}
-
 // decodeSigaction reads the kernel's struct: handler, flags, restorer, mask.
 func decodeSigaction(b []byte) *imagepb.SigAction {
 	return &imagepb.SigAction{Handler: le64(b), Flags: le64(b[8:]), Restorer: le64(b[16:]), Mask: le64(b[24:])}

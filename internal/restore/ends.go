@@ -4,7 +4,6 @@ package restore
 
 import (
 	"errors"
-	"fmt"
 	"math"
 
 	"golang.org/x/sys/unix"
@@ -76,39 +75,6 @@ func awaitEnd(host int) error {
 			if s, err = tracee.Wait(host); err != nil || s.Ended() {
 				return err
 			}
-		}
-	}
-}
-
-// stop puts a process into the group-stop it was in.
-func (p *proc) stop() error {
-	if err := unix.Kill(p.host, unix.SIGSTOP); err != nil {
-		return err
-	}
-	for {
-		if err := tracee.Cont(p.host, 0); err != nil {
-			return err
-		}
-		s, err := tracee.Wait(p.host)
-		if err != nil {
-			return err
-		}
-		switch {
-		case s.Event() == unix.PTRACE_EVENT_STOP:
-			return nil
-		case s.Event() == 0 && s.Signal() == unix.SIGSTOP:
-			if err := tracee.Cont(p.host, unix.SIGSTOP); err != nil {
-				return err
-			}
-			if s, err = tracee.Wait(p.host); err != nil {
-				return err
-			}
-			if s.Event() == unix.PTRACE_EVENT_STOP {
-				return nil
-			}
-			return fmt.Errorf("thread %d %s instead of stopping", p.host, s)
-		case s.Ended():
-			return fmt.Errorf("thread %d %s instead of stopping", p.host, s)
 		}
 	}
 }

@@ -49,11 +49,12 @@ func (p *proc) setSignals(stopped []*proc) error {
 	return nil
 }
 
-// drainChildSignals takes pending SIGCHLDs out, until there is none.
+// drainChildSignals takes pending SIGCHLDs out, and the SIGCONT of goOn, until
+// there is none.
 func (p *proc) drainChildSignals() error {
 	for {
 		s := p.script()
-		c := s.add("sigtimedwait", unix.SYS_RT_SIGTIMEDWAIT, s.words(1<<(unix.SIGCHLD-1)), 0, s.words(0, 0), sigsetSize)
+		c := s.add("sigtimedwait", unix.SYS_RT_SIGTIMEDWAIT, s.words(1<<(unix.SIGCHLD-1)|1<<(unix.SIGCONT-1)), 0, s.words(0, 0), sigsetSize)
 		err := s.do()
 		if errors.Is(err, unix.EAGAIN) {
 			return nil
@@ -61,7 +62,7 @@ func (p *proc) drainChildSignals() error {
 		if err != nil {
 			return err
 		}
-		if c.Result != int64(unix.SIGCHLD) {
+		if c.Result != int64(unix.SIGCHLD) && c.Result != int64(unix.SIGCONT) {
 			return fmt.Errorf("signal %d instead of SIGCHLD", c.Result)
 		}
 	}

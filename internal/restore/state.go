@@ -33,10 +33,15 @@ func (r *restorer) setState() error {
 	}
 	var stopped []*proc
 	for _, p := range r.live() {
-		if p.pb.State == imagepb.Process_STOPPED {
+		switch {
+		case p.pb.State == imagepb.Process_STOPPED:
 			stopped = append(stopped, p)
-			if err := p.stop(); err != nil {
+			if err := p.stop(stopSignal(p.pb)); err != nil {
 				return fmt.Errorf("pid %d: stop: %w", p.pb.Pid, err)
+			}
+		case p.pb.Continued:
+			if err := p.goOn(); err != nil {
+				return fmt.Errorf("pid %d: stop and continue: %w", p.pb.Pid, err)
 			}
 		}
 	}

@@ -69,6 +69,9 @@ func (d *Dump) collect() error {
 		}
 		d.meta.Processes = append(d.meta.Processes, pb)
 	}
+	if err := d.askCredentials(); err != nil {
+		return err
+	}
 	if _, err := family.Arrange(d.meta.Processes); err != nil {
 		return &RefusedError{[]string{err.Error()}}
 	}

@@ -89,6 +89,8 @@ type Dump struct {
 	clocksAt time.Duration // when the job's clocks were read, on the host's CLOCK_MONOTONIC
 	meta     *imagepb.Image
 	files    *fileTable
+	sockets  *sockets
+	credsOf  []*file // sockets whose peer's process has ended
 	shims    []*shimState
 	pipeOf   []*file // of each of meta.Pipes, a descriptor
 	objects  []*object

@@ -44,6 +44,7 @@ type file struct {
 	link    string
 	st      unix.Stat_t
 	info    procfs.FdInfo
+	flying  bool // on its way in a socket; the descriptor is our own copy
 }
 
 func (f *file) String() string {
@@ -71,13 +72,17 @@ func (d *Dump) collectFiles() error {
 			return err
 		}
 	}
+	defer d.closeSockets()
+	if err := d.openSockets(); err != nil {
+		return err
+	}
 	for _, f := range d.files.list {
 		if err := d.describeFile(f); err != nil {
 			return fmt.Errorf("%s: %w", f, err)
 		}
 		d.meta.OpenFiles = append(d.meta.OpenFiles, f.pb)
 	}
-	if err := d.describePairs(); err != nil {
+	if err := d.describeSockets(); err != nil {
 		return err
 	}
 	if d.o.Tree.Adopted() {
@@ -233,6 +238,10 @@ func (d *Dump) describeFile(f *file) error {
 		t.refused = append(t.refused, fmt.Sprintf("%s: %s", f, why))
 		return nil
 	}
+	if f.flying && (f.link == pidfdLink || f.link == "anon_inode:[eventpoll]") {
+		t.refused = append(t.refused, fmt.Sprintf("%s: it is on its way through a socket, where this kind cannot be carried yet", f))
+		return nil
+	}
 	if f.link == pidfdLink {
 		d.describePidfd(f)
 		return nil
@@ -250,7 +259,7 @@ func (d *Dump) describeFile(f *file) error {
 	case unix.S_IFIFO:
 		return d.describePipe(f)
 	case unix.S_IFSOCK:
-		f.pb.Kind = imagepb.OpenFile_SOCKET // describePairs does all of them at once
+		f.pb.Kind = imagepb.OpenFile_SOCKET // describeSockets does all of them at once
 	default:
 		return d.describeAnon(f)
 	}

@@ -4,13 +4,13 @@ package dump
 
 import (
 	"encoding/binary"
-	"errors"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/pages"
 	"github.com/esky-hpc/esky/internal/procfs"
@@ -92,77 +92,6 @@ func TestRefuseMap(t *testing.T) {
 	}
 }
 
-// diag is an answer of sock_diag(7) about a unix socket.
-func diag(kind, state byte, attrs ...[]byte) []byte {
-	b := make([]byte, nlHeader+diagMsg)
-	binary.LittleEndian.PutUint16(b[4:], sockDiagByFamily)
-	b[nlHeader], b[nlHeader+1], b[nlHeader+2] = unix.AF_UNIX, kind, state
-	for _, a := range attrs {
-		b = append(b, a...)
-	}
-	return b
-}
-
-func attr(kind uint16, v ...byte) []byte {
-	b := binary.LittleEndian.AppendUint16(nil, uint16(4+len(v)))
-	b = append(binary.LittleEndian.AppendUint16(b, kind), v...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
-	}
-	return b
-}
-
-func TestParseDiag(t *testing.T) {
-	peer := attr(attrPeer, 0x15, 0xcd, 0x5b, 0x07)
-	const established = 1
-	for name, c := range map[string]struct {
-		b    []byte
-		want unixSocket
-		bad  bool
-	}{
-		"a pair":                 {diag(unix.SOCK_STREAM, established, peer), unixSocket{unix.SOCK_STREAM, 123456789, 0}, false},
-		"half closed":            {diag(unix.SOCK_STREAM, established, peer, attr(attrShutdown, 2)), unixSocket{unix.SOCK_STREAM, 123456789, 2}, false},
-		"the other end is gone":  {diag(unix.SOCK_STREAM, established, attr(attrShutdown, 3)), unixSocket{unix.SOCK_STREAM, 0, 3}, false},
-		"datagrams, peer gone":   {diag(unix.SOCK_DGRAM, 7), unixSocket{unix.SOCK_DGRAM, 0, 0}, false},
-		"an attribute we do not": {diag(unix.SOCK_STREAM, established, attr(77, 1, 2, 3), peer), unixSocket{unix.SOCK_STREAM, 123456789, 0}, false},
-		"with a name":            {diag(unix.SOCK_STREAM, established, attr(attrName, '/', 'x'), peer), unixSocket{}, true},
-		"a listener":             {diag(unix.SOCK_STREAM, stateListen), unixSocket{}, true},
-		"not connected":          {diag(unix.SOCK_STREAM, 7), unixSocket{}, true},
-		"no answer":              {make([]byte, 36), unixSocket{}, true},
-		"nothing":                {nil, unixSocket{}, true},
-		"cut off":                {diag(unix.SOCK_STREAM, established, peer[:6]), unixSocket{}, true},
-	} {
-		got, err := parseDiag(c.b)
-		if c.bad != errors.Is(err, errNotAPair) || err == nil && got != c.want {
-			t.Errorf("%s: %+v %v", name, got, err)
-		}
-	}
-}
-
-// TestUnixDiag asks the kernel about a pair of our own.
-func TestUnixDiag(t *testing.T) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var st [2]unix.Stat_t
-	for i, fd := range fds {
-		defer unix.Close(fd)
-		if err := unix.Fstat(fd, &st[i]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	d, err := openUnixDiag()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.close()
-	s, err := d.socket(uint32(st[0].Ino))
-	if err != nil || s.peer != uint32(st[1].Ino) || s.kind != unix.SOCK_SEQPACKET {
-		t.Errorf("%+v %v, want peer %d", s, err, st[1].Ino)
-	}
-}
-
 // TestPeeks: what waits in a pipe or a socket is copied and stays there.
 func TestPeeks(t *testing.T) {
 	var p [2]int
@@ -190,9 +119,11 @@ func TestPeeks(t *testing.T) {
 		if got, err := peekPipe(p[0], 65536); string(got) != "onetwo" || err != nil {
 			t.Errorf("the pipe holds %q, %v", got, err)
 		}
-		got, err := peekSocket(pair[0], unix.SOCK_SEQPACKET)
-		if diff := cmp.Diff([][]byte{[]byte("one"), []byte("two")}, got); diff != "" || err != nil {
-			t.Errorf("the socket: %v %s", err, diff)
+		d := &Dump{sockets: &sockets{}, frozen: &freeze.Job{}}
+		s := &jobSocket{dup: pair[0], pb: &imagepb.Socket{Type: unix.SOCK_SEQPACKET}}
+		if err := d.peekMessages(s); err != nil || len(s.pb.Queue) != 2 ||
+			string(s.pb.Queue[0].Data) != "one" || string(s.pb.Queue[1].Data) != "two" {
+			t.Errorf("the socket: %v %v", err, s.pb.Queue)
 		}
 	}
 }

@@ -3,52 +3,130 @@
 package dump
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"time"
+	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/socket"
 )
 
-// describePairs finds which sockets of the job are two ends of a socketpair(2)
-// and copies what waits in them. All other sockets are refused for now.
-func (d *Dump) describePairs() error {
-	byIno := map[uint32]*file{}
-	for _, f := range d.files.list {
-		if f.st.Mode&unix.S_IFMT == unix.S_IFSOCK && f.pb.Kind == imagepb.OpenFile_SOCKET {
-			byIno[uint32(f.st.Ino)] = f
+// sockets are the sockets of the job. Every socket has one open file
+// description, so there is one of these for each file that is a socket.
+type sockets struct {
+	list  []*jobSocket
+	byIno map[uint64]*jobSocket
+	diag  *socket.Diag
+	// flying are our copies of descriptors that were on their way in a socket.
+	flying []int
+	buf    []byte
+	// waits says whose connection has not been accepted yet, by inode.
+	waits map[uint32]bool
+}
+
+// jobSocket is a socket of the job.
+type jobSocket struct {
+	*file
+	dup  int // a duplicate of its descriptor, in this process
+	pb   *imagepb.Socket
+	unix socket.Unix
+}
+
+// openSockets duplicates the job's sockets into this process and copies what
+// waits in unix sockets: descriptors among it are more files of the job, maybe
+// more sockets.
+func (d *Dump) openSockets() error {
+	d.sockets = &sockets{byIno: map[uint64]*jobSocket{}, waits: map[uint32]bool{}}
+	for i := 0; i < len(d.files.list); i++ {
+		f := d.files.list[i]
+		if f.st.Mode&unix.S_IFMT != unix.S_IFSOCK || f.info.Flags&unix.O_PATH != 0 {
+			continue
+		}
+		if _, given := d.files.stream(f); given {
+			continue
+		}
+		if err := d.openSocket(f); err != nil {
+			return fmt.Errorf("%s: %w", f, err)
 		}
 	}
-	if len(byIno) == 0 {
-		return nil
+	for _, s := range d.sockets.list {
+		for _, client := range s.unix.Waiting {
+			d.sockets.waits[client] = true
+		}
 	}
-	diag, err := openUnixDiag()
-	if err != nil {
+	return nil
+}
+
+func (d *Dump) openSocket(f *file) (err error) {
+	s := &jobSocket{file: f, pb: &imagepb.Socket{}}
+	if s.dup, err = f.borrow(); err != nil {
 		return err
 	}
-	defer diag.close()
-	done := map[uint32]bool{}
-	for _, f := range d.files.list {
-		ino := uint32(f.st.Ino)
-		if byIno[ino] != f || done[ino] {
-			continue
-		}
-		s, err := diag.socket(ino)
+	d.sockets.list = append(d.sockets.list, s)
+	d.sockets.byIno[f.st.Ino] = s
+	f.pb.Socket = s.pb
+	for option, to := range map[int]*int32{unix.SO_DOMAIN: &s.pb.Domain, unix.SO_TYPE: &s.pb.Type, unix.SO_PROTOCOL: &s.pb.Protocol} {
+		v, err := unix.GetsockoptInt(s.dup, unix.SOL_SOCKET, option)
 		if err != nil {
-			d.refuseSocket(f, err.Error())
-			continue
+			return fmt.Errorf("socket option %d: %w", option, err)
 		}
-		peer := byIno[s.peer]
-		if s.peer != 0 && peer == nil && !d.o.Cut {
-			d.refuseSocket(f, "it is connected to a process outside the job")
-			continue
+		*to = int32(v)
+	}
+	if s.pb.Domain != unix.AF_UNIX {
+		return nil
+	}
+	if d.sockets.diag == nil {
+		if d.sockets.diag, err = socket.OpenDiag(); err != nil {
+			return err
 		}
-		done[ino], done[s.peer] = true, true
-		if err := d.describePair(s, f, peer); err != nil {
-			d.refuseSocket(f, err.Error())
+	}
+	if s.unix, err = d.sockets.diag.Unix(uint32(f.st.Ino)); err != nil {
+		return err
+	}
+	if s.unix.State == socket.Listening {
+		return nil
+	}
+	return d.peekMessages(s)
+}
+
+// closeSockets closes what openSockets has opened.
+func (d *Dump) closeSockets() {
+	if d.sockets == nil {
+		return
+	}
+	for _, s := range d.sockets.list {
+		unix.Close(s.dup)
+	}
+	for _, fd := range d.sockets.flying {
+		unix.Close(fd)
+	}
+	if d.sockets.diag != nil {
+		d.sockets.diag.Close()
+	}
+	d.sockets.list, d.sockets.flying, d.sockets.buf = nil, nil, nil
+}
+
+// describeSockets notes how the sockets are to be made again.
+func (d *Dump) describeSockets() error {
+	for _, s := range d.sockets.list {
+		var why string
+		var err error
+		if s.pb.Options, err = readOptions(s.dup, s.pb); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+		switch s.pb.Domain {
+		case unix.AF_UNIX:
+			why, err = d.describeUnix(s)
+		default:
+			why = refuseDomain(s.pb.Domain)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+		if why != "" {
+			d.refuseSocket(s.file, why)
 		}
 	}
 	return nil
@@ -58,197 +136,68 @@ func (d *Dump) refuseSocket(f *file, why string) {
 	d.files.refused = append(d.files.refused, fmt.Sprintf("%s: %s", f, why))
 }
 
-// describePair notes a pair; peer is nil when that end was closed.
-func (d *Dump) describePair(s unixSocket, f, peer *file) error {
-	index := uint32(len(d.meta.SocketPairs))
-	pair := &imagepb.SocketPair{Type: int32(s.kind)}
-	for i, end := range []*file{f, peer} {
-		if end == nil {
-			pair.Ends = append(pair.Ends, &imagepb.SocketEnd{Closed: true})
-			continue
-		}
-		e, err := describeEnd(end, s.kind)
-		if err != nil {
-			return err
-		}
-		end.pb.SocketPair, end.pb.SocketEnd = index, uint32(i)
-		pair.Ends = append(pair.Ends, e)
-	}
-	pair.Ends[0].Shutdown = s.shutdown
-	d.meta.SocketPairs = append(d.meta.SocketPairs, pair)
-	return nil
+func refuseDomain(domain int32) string {
+	return fmt.Sprintf("sockets of family %d are not carried yet", domain)
 }
 
-func describeEnd(f *file, kind int) (*imagepb.SocketEnd, error) {
-	fd, err := f.borrow()
+// other is the reference to the socket with that inode: 1 + its index, 0 where
+// it is not of the job.
+func (t *sockets) other(ino uint64) uint32 {
+	if s := t.byIno[ino]; s != nil {
+		return s.index + 1
+	}
+	return 0
+}
+
+// inFlight takes a descriptor that the kernel has given us a copy of for a file
+// of the job: one that it has anyway, or one that exists only on its way.
+func (d *Dump) inFlight(s *jobSocket, fd int) (uint32, error) {
+	f := &file{hostPid: os.Getpid(), pid: s.pid, comm: s.comm, fd: fd}
+	if err := f.read(); err != nil {
+		return 0, err
+	}
+	known, err := d.files.intern(f)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	defer unix.Close(fd)
-	e := &imagepb.SocketEnd{Ino: f.st.Ino}
-	for option, to := range map[int]*uint32{unix.SO_SNDBUF: &e.Sndbuf, unix.SO_RCVBUF: &e.Rcvbuf} {
-		v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, option)
-		if err != nil {
-			return nil, fmt.Errorf("socket option %d: %w", option, err)
-		}
-		*to = uint32(v)
+	if known != f {
+		unix.Close(fd)
+		return known.index, nil
 	}
-	for option, to := range map[int]*int64{unix.SO_RCVTIMEO: &e.RcvtimeoNs, unix.SO_SNDTIMEO: &e.SndtimeoNs} {
-		tv, err := unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, option)
-		if err != nil {
-			return nil, fmt.Errorf("socket option %d: %w", option, err)
-		}
-		*to = tv.Nano()
-	}
-	cred, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED)
-	if err != nil {
-		return nil, err
-	}
-	e.Passcred = cred != 0
-	e.Queue, err = peekSocket(fd, kind)
-	return e, err
+	f.flying = true
+	d.sockets.flying = append(d.sockets.flying, fd)
+	return f.index, nil
 }
 
-const soPeekOff = 42 // SO_PEEK_OFF, socket(7)
-
-// peekSocket copies what waits in the socket without taking it out.
-func peekSocket(fd, kind int) ([][]byte, error) {
-	old, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, soPeekOff)
-	if err != nil {
-		return nil, fmt.Errorf("peek: %w", err)
-	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, soPeekOff, 0); err != nil {
-		return nil, fmt.Errorf("peek: %w", err)
-	}
-	defer func() { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, soPeekOff, old) }()
-	var queue [][]byte
-	buf, control := make([]byte, 1<<20), make([]byte, 4096)
-	for {
-		n, nc, flags, _, err := unix.Recvmsg(fd, buf, control, unix.MSG_PEEK|unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-		switch {
-		case errors.Is(err, unix.EAGAIN), err == nil && n == 0, errors.Is(err, unix.ECONNRESET):
-			return queue, nil
-		case err != nil:
-			return nil, fmt.Errorf("peek: %w", err)
-		case flags&unix.MSG_TRUNC != 0:
-			return nil, errors.New("a queued message is larger than 1 MiB")
-		case carriesDescriptors(control[:nc]):
-			return nil, errors.New("descriptors in flight (SCM_RIGHTS) are not carried yet")
-		}
-		queue = append(queue, append([]byte(nil), buf[:n]...))
-	}
-}
-
-// carriesDescriptors says so, and closes the copies that the kernel gave us.
-func carriesDescriptors(control []byte) bool {
-	messages, err := unix.ParseSocketControlMessage(control)
-	if err != nil {
-		return false
-	}
-	found := false
-	for _, m := range messages {
-		if fds, err := unix.ParseUnixRights(&m); err == nil {
-			found = true
-			for _, fd := range fds {
-				unix.Close(fd)
-			}
+// jobPid translates a pid of this namespace; 0 is a process that the job has not.
+func (d *Dump) jobPid(hostPid int) int32 {
+	for _, p := range d.frozen.Processes {
+		if p.HostPid == hostPid {
+			return int32(p.Pid)
 		}
 	}
-	return found
+	return 0
 }
 
-// unixDiag is a sock_diag(7) socket: the only way to learn the peer of a unix
-// socket.
-type unixDiag struct{ fd int }
-
-// unixSocket is what it tells.
-type unixSocket struct {
-	kind     int
-	peer     uint32 // inode, 0 when it is closed
-	shutdown uint32
+// broken says that an error waits for the next call on the socket.
+func (s *jobSocket) poll() (events int16, err error) {
+	p := []unix.PollFd{{Fd: int32(s.dup), Events: unix.POLLIN | unix.POLLOUT | unix.POLLRDHUP}}
+	_, err = unix.Poll(p, 0)
+	return p[0].Revents, err
 }
 
-func openUnixDiag() (*unixDiag, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		return nil, fmt.Errorf("open sock_diag: %w", err)
-	}
-	tv := unix.NsecToTimeval(int64(time.Second))
-	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
-	return &unixDiag{fd}, nil
-}
-
-func (u *unixDiag) close() { unix.Close(u.fd) }
-
-// Numbers from include/uapi/linux/{sock_diag,unix_diag}.h.
-const (
-	sockDiagByFamily = 20
-	showName         = 1 << 0
-	showPeer         = 1 << 2
-	attrName         = 0
-	attrPeer         = 2
-	attrShutdown     = 6
-	stateListen      = 10
-	nlHeader         = 16
-	diagMsg          = 16
-)
-
-var errNotAPair = errors.New("sockets other than those of socketpair(2) are not carried yet")
-
-func (u *unixDiag) socket(ino uint32) (unixSocket, error) {
-	if err := unix.Sendto(u.fd, diagRequest(ino), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return unixSocket{}, fmt.Errorf("ask sock_diag: %w", err)
-	}
-	buf := make([]byte, 4096)
-	n, _, err := unix.Recvfrom(u.fd, buf, 0)
-	if err != nil {
-		return unixSocket{}, fmt.Errorf("ask sock_diag: %w", err)
-	}
-	return parseDiag(buf[:n])
-}
-
-func diagRequest(ino uint32) []byte {
-	le := binary.LittleEndian
-	b := le.AppendUint32(nil, nlHeader+24)
-	b = le.AppendUint16(b, sockDiagByFamily)
-	b = le.AppendUint16(b, unix.NLM_F_REQUEST)
-	b = le.AppendUint64(b, 0) // sequence, port
-	b = append(b, unix.AF_UNIX, 0, 0, 0)
-	b = le.AppendUint32(b, ^uint32(0)) // all states
-	b = le.AppendUint32(b, ino)
-	b = le.AppendUint32(b, showName|showPeer)
-	return le.AppendUint64(b, ^uint64(0)) // no cookie
-}
-
-func parseDiag(b []byte) (unixSocket, error) {
-	if len(b) < nlHeader+diagMsg || binary.LittleEndian.Uint16(b[4:]) != sockDiagByFamily {
-		return unixSocket{}, errNotAPair // not a unix socket
-	}
-	m := b[nlHeader:]
-	s := unixSocket{kind: int(m[1])}
-	if m[2] == stateListen {
-		return s, errNotAPair
-	}
-	seenPeer := false
-	for a := m[diagMsg:]; len(a) >= 4; {
-		length, kind := int(binary.LittleEndian.Uint16(a)), binary.LittleEndian.Uint16(a[2:])
-		if length < 4 || length > len(a) {
-			break
+// readOptions reads those of the options that this kind of socket has.
+func readOptions(fd int, pb *imagepb.Socket) ([]*imagepb.SocketOption, error) {
+	var all []*imagepb.SocketOption
+	for _, o := range socket.Options(int(pb.Domain), int(pb.Type), int(pb.Protocol)) {
+		v, err := socket.Option(fd, o.Level, o.Name)
+		switch err {
+		case nil:
+			all = append(all, &imagepb.SocketOption{Level: int32(o.Level), Name: int32(o.Name), Value: slices.Clone(v)})
+		case unix.ENOPROTOOPT, unix.EOPNOTSUPP, unix.ENOTCONN, unix.EINVAL, unix.EPERM: // this kernel, or this kind, has it not
+		default:
+			return nil, fmt.Errorf("socket option %d of level %d: %w", o.Name, o.Level, err)
 		}
-		switch kind {
-		case attrName:
-			if length > 4 {
-				return s, errNotAPair
-			}
-		case attrPeer:
-			s.peer, seenPeer = binary.LittleEndian.Uint32(a[4:]), true
-		case attrShutdown:
-			s.shutdown = uint32(a[4])
-		}
-		a = a[min((length+3)&^3, len(a)):]
 	}
-	if !seenPeer && s.shutdown == 0 && s.kind != unix.SOCK_DGRAM {
-		return s, errNotAPair // not connected
-	}
-	return s, nil
+	return socket.SetByUser(all), nil
 }

@@ -100,6 +100,13 @@ func (e *ChangedError) Error() string {
 	return "files have changed: " + strings.Join(e.Reasons, "; ")
 }
 
+// TakenError says that addresses of the job's sockets are not free on this host.
+type TakenError struct{ Reasons []string }
+
+func (e *TakenError) Error() string {
+	return "this host cannot resume the job now: " + strings.Join(e.Reasons, "; ")
+}
+
 // TracerError says that the process that froze the job died while the job stood
 // still. The job has been ended by that, cleanly, and is to be resumed from its
 // last good image.

@@ -116,6 +116,7 @@ func failureOf(err error) *failure {
 	var traced *freeze.TracedError
 	var damaged *image.DamagedError
 	var changed *restore.ChangedError
+	var taken *restore.TakenError
 	switch {
 	case errors.As(err, &refused):
 		f.Kind, f.Reasons = "refused", refused.Reasons
@@ -133,6 +134,8 @@ func failureOf(err error) *failure {
 		f.Kind, f.Dir, f.Text = "damaged", damaged.Dir, damaged.What
 	case errors.As(err, &changed):
 		f.Kind, f.Reasons = "changed", changed.Reasons
+	case errors.As(err, &taken):
+		f.Kind, f.Reasons = "taken", taken.Reasons
 	case errors.As(err, &f.Errno) && isWriteErrno(f.Errno):
 		f.Kind = "write"
 	}
@@ -159,6 +162,8 @@ func (f *failure) unpack(dir string) error {
 		return &image.DamagedError{Dir: f.Dir, What: f.Text}
 	case "changed":
 		return &ChangedError{f.Reasons}
+	case "taken":
+		return &TakenError{f.Reasons}
 	case "write":
 		return store.WriteError(dir, f.Errno)
 	}

@@ -57,7 +57,7 @@ func Code(err error) int {
 	// Before the errnos: too many namespaces is ENOSPC too (clone(2)).
 	case errors.As(err, new(*engine.RefusedError)), errors.As(err, new(*engine.MismatchError)),
 		errors.As(err, new(*engine.NoNamespacesError)), errors.As(err, new(*image.VersionError)),
-		errors.As(err, new(*engine.ChangedError)):
+		errors.As(err, new(*engine.ChangedError)), errors.As(err, new(*engine.TakenError)):
 		return ExitCannot
 	case errors.Is(err, store.ErrNotWritable), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT),
 		errors.Is(err, syscall.EROFS):

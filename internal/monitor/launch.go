@@ -165,7 +165,8 @@ func (m *monitor) resumeFrom(ctx context.Context, g store.Generation) (held bool
 	m.removeStatus()
 	report, err := m.resumeImage(ctx, g)
 	if err != nil {
-		if isDamage(err) || errors.As(err, new(*engine.MismatchError)) || errors.As(err, new(*engine.ChangedError)) || errors.As(err, new(*earlyError)) {
+		if isDamage(err) || errors.As(err, new(*engine.MismatchError)) || errors.As(err, new(*engine.ChangedError)) ||
+			errors.As(err, new(*engine.TakenError)) || errors.As(err, new(*earlyError)) {
 			_ = m.store.SetProgress(before) // that was no resume
 		}
 		return false, 0, err

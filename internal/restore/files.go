@@ -18,7 +18,7 @@ import (
 // numbers above all that the job uses. All processes inherit them, so that what
 // was shared is shared again; each process then moves its own to their places.
 // On stage stand first the open file descriptions, then the objects, then two
-// descriptors for each pipe and each socket pair.
+// descriptors for each pipe, then what sockets need for a while.
 func (r *restorer) stageFile(i uint32) uint64 { return uint64(r.plan.StageBase) + uint64(i) }
 func (r *restorer) stageObject(i uint32) uint64 {
 	return r.stageFile(uint32(len(r.meta.OpenFiles))) + uint64(i)
@@ -26,10 +26,8 @@ func (r *restorer) stageObject(i uint32) uint64 {
 func (r *restorer) stagePipe(i, end uint32) uint64 {
 	return r.stageObject(uint32(len(r.meta.Objects))) + 2*uint64(i) + uint64(end)
 }
-func (r *restorer) stageSocket(i, end uint32) uint64 {
-	return r.stagePipe(uint32(len(r.meta.Pipes)), 0) + 2*uint64(i) + uint64(end)
-}
-func (r *restorer) stageEnd() uint64 { return r.stageSocket(uint32(len(r.meta.SocketPairs)), 0) }
+func (r *restorer) stageSpare() uint64 { return r.stagePipe(uint32(len(r.meta.Pipes)), 0) }
+func (r *restorer) stageEnd() uint64   { return r.stageSpare() + r.spareSockets() }
 
 // first is the lowest descriptor that is free in the seed and in every process
 // until its descriptors are in place; so what is opened gets this number. Up to
@@ -75,10 +73,9 @@ func (r *restorer) openFiles() error {
 			return fmt.Errorf("put back a pipe: %w", err)
 		}
 	}
-	for i, p := range r.meta.SocketPairs {
-		if err := r.openSocketPair(uint32(i), p); err != nil {
-			return fmt.Errorf("put back a socket pair: %w", err)
-		}
+	r.sockets = r.newSockets()
+	if err := r.sockets.make(); err != nil {
+		return fmt.Errorf("put back a %w", err)
 	}
 	for i, f := range r.meta.OpenFiles {
 		if err := r.openFile(uint32(i), f); err != nil {
@@ -136,7 +133,6 @@ func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 		s.add("epoll_create", unix.SYS_EPOLL_CREATE1, 0)
 		s.put(at)
 	case imagepb.OpenFile_SOCKET:
-		s.add("dup3", unix.SYS_DUP3, r.stageSocket(f.SocketPair, f.SocketEnd), at, 0)
 		s.add("fcntl", unix.SYS_FCNTL, at, unix.F_SETFL, status)
 	case imagepb.OpenFile_MQUEUE:
 		r.openQueueFile(s, f, at)
@@ -281,72 +277,6 @@ func (r *restorer) openPipeEnd(s *script, f *imagepb.OpenFile, flags, at uint64)
 	s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(path), flags|unix.O_NONBLOCK, 0)
 	s.put(at)
 	s.add("fcntl", unix.SYS_FCNTL, at, unix.F_SETFL, flags&^unix.O_ACCMODE)
-}
-
-// openSocketPair makes a socketpair(2) and sends again what was on its way.
-func (r *restorer) openSocketPair(i uint32, p *imagepb.SocketPair) error {
-	s := r.seed.script()
-	a, b := r.stageSocket(i, 0), r.stageSocket(i, 1)
-	s.add("socketpair", unix.SYS_SOCKETPAIR, unix.AF_UNIX, uint64(p.Type), 0, s.words(0))
-	s.add("dup3", unix.SYS_DUP3, first, a, 0)
-	s.add("dup3", unix.SYS_DUP3, first+1, b, 0)
-	s.add("close_range", unix.SYS_CLOSE_RANGE, first, first+1, 0)
-	if err := s.do(); err != nil {
-		return err
-	}
-	for end, e := range p.Ends {
-		if err := r.fillSocket(r.stageSocket(i, uint32(end)), r.stageSocket(i, uint32(1-end)), e); err != nil {
-			return err
-		}
-	}
-	for end, e := range p.Ends {
-		at := r.stageSocket(i, uint32(end))
-		if e.Shutdown != 0 {
-			s.add("shutdown", unix.SYS_SHUTDOWN, at, uint64(e.Shutdown-1)) // 1, 2, 3: SHUT_RD, SHUT_WR, SHUT_RDWR + 1
-		}
-	}
-	for end, e := range p.Ends {
-		if e.Closed {
-			s.add("close", unix.SYS_CLOSE, r.stageSocket(i, uint32(end)))
-		}
-	}
-	return s.do()
-}
-
-// fillSocket sets the options of one end, and sends it its queue from the other.
-func (r *restorer) fillSocket(at, from uint64, e *imagepb.SocketEnd) error {
-	if e.Closed {
-		return nil
-	}
-	to, err := r.borrow(at)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(to)
-	sender, err := r.borrow(from)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(sender)
-	for _, m := range e.Queue {
-		if err := unix.Sendto(sender, m, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil); err != nil {
-			return fmt.Errorf("send %d bytes again: %w", len(m), err)
-		}
-	}
-	// The kernel doubles what it is given (socket(7)).
-	_ = unix.SetsockoptInt(to, unix.SOL_SOCKET, unix.SO_SNDBUF, int(e.Sndbuf/2))
-	_ = unix.SetsockoptInt(to, unix.SOL_SOCKET, unix.SO_RCVBUF, int(e.Rcvbuf/2))
-	rcv, snd := unix.NsecToTimeval(e.RcvtimeoNs), unix.NsecToTimeval(e.SndtimeoNs)
-	if err := unix.SetsockoptTimeval(to, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &rcv); err != nil {
-		return err
-	}
-	if err := unix.SetsockoptTimeval(to, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &snd); err != nil {
-		return err
-	}
-	if e.Passcred {
-		return unix.SetsockoptInt(to, unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
-	}
-	return nil
 }
 
 // borrow duplicates a descriptor of the seed into this process.

@@ -55,13 +55,14 @@ type Result struct {
 }
 
 type restorer struct {
-	ctx   context.Context
-	init  int
-	image *image.Reader
-	meta  *imagepb.Image
-	plan  *Plan
-	files *files
-	seed  *task
+	ctx     context.Context
+	init    int
+	image   *image.Reader
+	meta    *imagepb.Image
+	plan    *Plan
+	files   *files
+	seed    *task
+	sockets *sockets
 
 	heritage *heritage
 	loaded   map[int]bool // chunks that have been read, before the tree was complete
@@ -85,6 +86,7 @@ func (r *restorer) note(format string, args ...any) {
 // Run makes the job and lets it go.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	meta := o.Image.Meta()
+	upgradeSockets(meta)
 	plan, err := NewPlan(meta)
 	if err != nil {
 		return nil, err
@@ -101,7 +103,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	r.files.note = r.note
 	for _, step := range []func() error{
-		r.checkFiles, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState, r.putFilesBack, r.setLeases, r.letGo,
+		r.checkFiles, r.checkSockets, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.fillSockets, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState, r.putFilesBack, r.setLeases, r.letGo,
 	} {
 		if err := step(); err != nil {
 			r.files.discard()

@@ -120,6 +120,9 @@ func (t *task) read(at uint64, n int) ([]byte, error) {
 	return b, tracee.ReadMemory(t.pid, at, b)
 }
 
+// writeMemory writes into the task's memory.
+func writeMemory(t *task, at uint64, b []byte) error { return tracee.WriteMemory(t.pid, at, b) }
+
 // plant puts the stub into the freshly stopped seed.
 func plant(host int, at uint64, code []byte) (*task, error) {
 	regs, err := tracee.GetRegs(host)

@@ -26,6 +26,7 @@ var levels = map[string]int{
 	"shim":                   0,
 
 	"internal/image":  1,
+	"internal/socket": 1,
 	"internal/family": 1,
 	"internal/host":   1,
 

@@ -381,6 +381,61 @@ func (Object_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15, 0}
 }
 
+type Socket_State int32
+
+const (
+	Socket_IDLE       Socket_State = 0 // neither connected nor listening
+	Socket_LISTENING  Socket_State = 1
+	Socket_CONNECTED  Socket_State = 2
+	Socket_CONNECTING Socket_State = 3 // connect(2) has begun and not ended
+	Socket_RESET      Socket_State = 4 // its connection leads outside the job or is broken: ends with an error
+)
+
+// Enum value maps for Socket_State.
+var (
+	Socket_State_name = map[int32]string{
+		0: "IDLE",
+		1: "LISTENING",
+		2: "CONNECTED",
+		3: "CONNECTING",
+		4: "RESET",
+	}
+	Socket_State_value = map[string]int32{
+		"IDLE":       0,
+		"LISTENING":  1,
+		"CONNECTED":  2,
+		"CONNECTING": 3,
+		"RESET":      4,
+	}
+)
+
+func (x Socket_State) Enum() *Socket_State {
+	p := new(Socket_State)
+	*p = x
+	return p
+}
+
+func (x Socket_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Socket_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_internal_image_imagepb_image_proto_enumTypes[6].Descriptor()
+}
+
+func (Socket_State) Type() protoreflect.EnumType {
+	return &file_internal_image_imagepb_image_proto_enumTypes[6]
+}
+
+func (x Socket_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Socket_State.Descriptor instead.
+func (Socket_State) EnumDescriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28, 0}
+}
+
 type Chunk_Codec int32
 
 const (
@@ -414,11 +469,11 @@ func (x Chunk_Codec) String() string {
 }
 
 func (Chunk_Codec) Descriptor() protoreflect.EnumDescriptor {
-	return file_internal_image_imagepb_image_proto_enumTypes[6].Descriptor()
+	return file_internal_image_imagepb_image_proto_enumTypes[7].Descriptor()
 }
 
 func (Chunk_Codec) Type() protoreflect.EnumType {
-	return &file_internal_image_imagepb_image_proto_enumTypes[6]
+	return &file_internal_image_imagepb_image_proto_enumTypes[7]
 }
 
 func (x Chunk_Codec) Number() protoreflect.EnumNumber {
@@ -427,7 +482,7 @@ func (x Chunk_Codec) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Chunk_Codec.Descriptor instead.
 func (Chunk_Codec) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{38, 0}
 }
 
 // Image describes one generation of one job.
@@ -1934,6 +1989,7 @@ type OpenFile struct {
 	PidfdPid         int32                  `protobuf:"varint,24,opt,name=pidfd_pid,json=pidfdPid" json:"pidfd_pid,omitempty"`        // PIDFD: the process, in the job's namespace
 	PosixQueue       uint32                 `protobuf:"varint,160,opt,name=posix_queue,json=posixQueue" json:"posix_queue,omitempty"` // MQUEUE: index into Image.posix_queues
 	Pty              uint32                 `protobuf:"varint,161,opt,name=pty" json:"pty,omitempty"`                                 // PTY_*: index into Image.ptys
+	Socket           *Socket                `protobuf:"bytes,100,opt,name=socket" json:"socket,omitempty"`                            // SOCKET; where it is missing socket_pair and socket_end tell
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -2155,6 +2211,13 @@ func (x *OpenFile) GetPty() uint32 {
 		return x.Pty
 	}
 	return 0
+}
+
+func (x *OpenFile) GetSocket() *Socket {
+	if x != nil {
+		return x.Socket
+	}
+	return nil
 }
 
 type EpollItem struct {
@@ -3560,6 +3623,301 @@ func (x *SocketEnd) GetPasscred() bool {
 	return false
 }
 
+// Socket is a socket; it has one open file description at most.
+type Socket struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Domain        int32                  `protobuf:"varint,1,opt,name=domain" json:"domain,omitempty"`
+	Type          int32                  `protobuf:"varint,2,opt,name=type" json:"type,omitempty"`
+	Protocol      int32                  `protobuf:"varint,3,opt,name=protocol" json:"protocol,omitempty"`
+	State         Socket_State           `protobuf:"varint,4,opt,name=state,enum=esky.image.Socket_State" json:"state,omitempty"`
+	Name          []byte                 `protobuf:"bytes,5,opt,name=name" json:"name,omitempty"`                         // struct sockaddr of getsockname(2); empty: none
+	PeerName      []byte                 `protobuf:"bytes,6,opt,name=peer_name,json=peerName" json:"peer_name,omitempty"` // of getpeername(2)
+	Peer          uint32                 `protobuf:"varint,7,opt,name=peer" json:"peer,omitempty"`                        // 1 + index into Image.open_files of the other end; 0: it is closed
+	Shutdown      uint32                 `protobuf:"varint,8,opt,name=shutdown" json:"shutdown,omitempty"`                // 1 read, 2 write, 3 both
+	Options       []*SocketOption        `protobuf:"bytes,9,rep,name=options" json:"options,omitempty"`
+	Queue         []*SocketMessage       `protobuf:"bytes,10,rep,name=queue" json:"queue,omitempty"`                     // what waits to be read here
+	PeerPid       int32                  `protobuf:"varint,11,opt,name=peer_pid,json=peerPid" json:"peer_pid,omitempty"` // of SO_PEERCRED, in the job's namespace; 0: not of the job
+	Backlog       uint32                 `protobuf:"varint,12,opt,name=backlog" json:"backlog,omitempty"`                // LISTENING
+	Waiting       []uint32               `protobuf:"varint,13,rep,packed,name=waiting" json:"waiting,omitempty"`         // LISTENING: who waits to be accepted: 1 + index into Image.open_files
+	Path          string                 `protobuf:"bytes,14,opt,name=path" json:"path,omitempty"`                       // where the file of the name is; empty: it is gone, or never was
+	Mode          uint32                 `protobuf:"varint,15,opt,name=mode" json:"mode,omitempty"`                      // of that file
+	Broken        bool                   `protobuf:"varint,16,opt,name=broken" json:"broken,omitempty"`                  // the next call reports that the connection was reset
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Socket) Reset() {
+	*x = Socket{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Socket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Socket) ProtoMessage() {}
+
+func (x *Socket) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Socket.ProtoReflect.Descriptor instead.
+func (*Socket) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Socket) GetDomain() int32 {
+	if x != nil {
+		return x.Domain
+	}
+	return 0
+}
+
+func (x *Socket) GetType() int32 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *Socket) GetProtocol() int32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *Socket) GetState() Socket_State {
+	if x != nil {
+		return x.State
+	}
+	return Socket_IDLE
+}
+
+func (x *Socket) GetName() []byte {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *Socket) GetPeerName() []byte {
+	if x != nil {
+		return x.PeerName
+	}
+	return nil
+}
+
+func (x *Socket) GetPeer() uint32 {
+	if x != nil {
+		return x.Peer
+	}
+	return 0
+}
+
+func (x *Socket) GetShutdown() uint32 {
+	if x != nil {
+		return x.Shutdown
+	}
+	return 0
+}
+
+func (x *Socket) GetOptions() []*SocketOption {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Socket) GetQueue() []*SocketMessage {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+func (x *Socket) GetPeerPid() int32 {
+	if x != nil {
+		return x.PeerPid
+	}
+	return 0
+}
+
+func (x *Socket) GetBacklog() uint32 {
+	if x != nil {
+		return x.Backlog
+	}
+	return 0
+}
+
+func (x *Socket) GetWaiting() []uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *Socket) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Socket) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *Socket) GetBroken() bool {
+	if x != nil {
+		return x.Broken
+	}
+	return false
+}
+
+// SocketOption is a value of getsockopt(2), byte by byte.
+type SocketOption struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         int32                  `protobuf:"varint,1,opt,name=level" json:"level,omitempty"`
+	Name          int32                  `protobuf:"varint,2,opt,name=name" json:"name,omitempty"`
+	Value         []byte                 `protobuf:"bytes,3,opt,name=value" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SocketOption) Reset() {
+	*x = SocketOption{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SocketOption) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SocketOption) ProtoMessage() {}
+
+func (x *SocketOption) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SocketOption.ProtoReflect.Descriptor instead.
+func (*SocketOption) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *SocketOption) GetLevel() int32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *SocketOption) GetName() int32 {
+	if x != nil {
+		return x.Name
+	}
+	return 0
+}
+
+func (x *SocketOption) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+// SocketMessage is a message, or a piece of a stream, on its way.
+type SocketMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data" json:"data,omitempty"`
+	From          []byte                 `protobuf:"bytes,2,opt,name=from" json:"from,omitempty"`                                    // struct sockaddr of the sender, where it has one
+	OpenFiles     []uint32               `protobuf:"varint,3,rep,packed,name=open_files,json=openFiles" json:"open_files,omitempty"` // descriptors on their way (SCM_RIGHTS)
+	Pid           int32                  `protobuf:"varint,4,opt,name=pid" json:"pid,omitempty"`                                     // SCM_CREDENTIALS, in the job's namespace; 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SocketMessage) Reset() {
+	*x = SocketMessage{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SocketMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SocketMessage) ProtoMessage() {}
+
+func (x *SocketMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SocketMessage.ProtoReflect.Descriptor instead.
+func (*SocketMessage) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SocketMessage) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *SocketMessage) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *SocketMessage) GetOpenFiles() []uint32 {
+	if x != nil {
+		return x.OpenFiles
+	}
+	return nil
+}
+
+func (x *SocketMessage) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
 type Rlimit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Soft          uint64                 `protobuf:"varint,1,opt,name=soft" json:"soft,omitempty"`
@@ -3570,7 +3928,7 @@ type Rlimit struct {
 
 func (x *Rlimit) Reset() {
 	*x = Rlimit{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3582,7 +3940,7 @@ func (x *Rlimit) String() string {
 func (*Rlimit) ProtoMessage() {}
 
 func (x *Rlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3595,7 +3953,7 @@ func (x *Rlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rlimit.ProtoReflect.Descriptor instead.
 func (*Rlimit) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Rlimit) GetSoft() uint64 {
@@ -3624,7 +3982,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3636,7 +3994,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3649,7 +4007,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SigAction) GetHandler() uint64 {
@@ -3689,7 +4047,7 @@ type Siginfo struct {
 
 func (x *Siginfo) Reset() {
 	*x = Siginfo{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3701,7 +4059,7 @@ func (x *Siginfo) String() string {
 func (*Siginfo) ProtoMessage() {}
 
 func (x *Siginfo) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3714,7 +4072,7 @@ func (x *Siginfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Siginfo.ProtoReflect.Descriptor instead.
 func (*Siginfo) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Siginfo) GetRaw() []byte {
@@ -3734,7 +4092,7 @@ type Itimer struct {
 
 func (x *Itimer) Reset() {
 	*x = Itimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3746,7 +4104,7 @@ func (x *Itimer) String() string {
 func (*Itimer) ProtoMessage() {}
 
 func (x *Itimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3759,7 +4117,7 @@ func (x *Itimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Itimer.ProtoReflect.Descriptor instead.
 func (*Itimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{31}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Itimer) GetValueNs() int64 {
@@ -3793,7 +4151,7 @@ type PosixTimer struct {
 
 func (x *PosixTimer) Reset() {
 	*x = PosixTimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3805,7 +4163,7 @@ func (x *PosixTimer) String() string {
 func (*PosixTimer) ProtoMessage() {}
 
 func (x *PosixTimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3818,7 +4176,7 @@ func (x *PosixTimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixTimer.ProtoReflect.Descriptor instead.
 func (*PosixTimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PosixTimer) GetId() int32 {
@@ -3895,7 +4253,7 @@ type PageIndex struct {
 
 func (x *PageIndex) Reset() {
 	*x = PageIndex{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3907,7 +4265,7 @@ func (x *PageIndex) String() string {
 func (*PageIndex) ProtoMessage() {}
 
 func (x *PageIndex) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3920,7 +4278,7 @@ func (x *PageIndex) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageIndex.ProtoReflect.Descriptor instead.
 func (*PageIndex) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{33}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PageIndex) GetChunks() []*Chunk {
@@ -3950,7 +4308,7 @@ type Shared struct {
 
 func (x *Shared) Reset() {
 	*x = Shared{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3962,7 +4320,7 @@ func (x *Shared) String() string {
 func (*Shared) ProtoMessage() {}
 
 func (x *Shared) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3975,7 +4333,7 @@ func (x *Shared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shared.ProtoReflect.Descriptor instead.
 func (*Shared) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Shared) GetPid() int32 {
@@ -4018,7 +4376,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4030,7 +4388,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4043,7 +4401,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Chunk) GetFileOffset() uint64 {
@@ -4112,7 +4470,7 @@ type Extent struct {
 
 func (x *Extent) Reset() {
 	*x = Extent{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4124,7 +4482,7 @@ func (x *Extent) String() string {
 func (*Extent) ProtoMessage() {}
 
 func (x *Extent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4137,7 +4495,7 @@ func (x *Extent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extent.ProtoReflect.Descriptor instead.
 func (*Extent) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{36}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Extent) GetAddr() uint64 {
@@ -4350,7 +4708,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x02Fd\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1b\n" +
 	"\topen_file\x18\x02 \x01(\rR\bopenFile\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xa6\b\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xd2\b\n" +
 	"\bOpenFile\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.esky.image.OpenFile.KindR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -4383,7 +4741,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\tpidfd_pid\x18\x18 \x01(\x05R\bpidfdPid\x12 \n" +
 	"\vposix_queue\x18\xa0\x01 \x01(\rR\n" +
 	"posixQueue\x12\x11\n" +
-	"\x03pty\x18\xa1\x01 \x01(\rR\x03pty\"\xef\x01\n" +
+	"\x03pty\x18\xa1\x01 \x01(\rR\x03pty\x12*\n" +
+	"\x06socket\x18d \x01(\v2\x12.esky.image.SocketR\x06socket\"\xef\x01\n" +
 	"\x04Kind\x12\v\n" +
 	"\aREGULAR\x10\x00\x12\r\n" +
 	"\tDIRECTORY\x10\x01\x12\v\n" +
@@ -4547,7 +4906,42 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"rcvtimeoNs\x12\x1f\n" +
 	"\vsndtimeo_ns\x18\b \x01(\x03R\n" +
 	"sndtimeoNs\x12\x1a\n" +
-	"\bpasscred\x18\t \x01(\bR\bpasscred\"0\n" +
+	"\bpasscred\x18\t \x01(\bR\bpasscred\"\xa1\x04\n" +
+	"\x06Socket\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\x05R\x06domain\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\x05R\x04type\x12\x1a\n" +
+	"\bprotocol\x18\x03 \x01(\x05R\bprotocol\x12.\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x18.esky.image.Socket.StateR\x05state\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\fR\x04name\x12\x1b\n" +
+	"\tpeer_name\x18\x06 \x01(\fR\bpeerName\x12\x12\n" +
+	"\x04peer\x18\a \x01(\rR\x04peer\x12\x1a\n" +
+	"\bshutdown\x18\b \x01(\rR\bshutdown\x122\n" +
+	"\aoptions\x18\t \x03(\v2\x18.esky.image.SocketOptionR\aoptions\x12/\n" +
+	"\x05queue\x18\n" +
+	" \x03(\v2\x19.esky.image.SocketMessageR\x05queue\x12\x19\n" +
+	"\bpeer_pid\x18\v \x01(\x05R\apeerPid\x12\x18\n" +
+	"\abacklog\x18\f \x01(\rR\abacklog\x12\x18\n" +
+	"\awaiting\x18\r \x03(\rR\awaiting\x12\x12\n" +
+	"\x04path\x18\x0e \x01(\tR\x04path\x12\x12\n" +
+	"\x04mode\x18\x0f \x01(\rR\x04mode\x12\x16\n" +
+	"\x06broken\x18\x10 \x01(\bR\x06broken\"J\n" +
+	"\x05State\x12\b\n" +
+	"\x04IDLE\x10\x00\x12\r\n" +
+	"\tLISTENING\x10\x01\x12\r\n" +
+	"\tCONNECTED\x10\x02\x12\x0e\n" +
+	"\n" +
+	"CONNECTING\x10\x03\x12\t\n" +
+	"\x05RESET\x10\x04\"N\n" +
+	"\fSocketOption\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\x05R\x05level\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\x05R\x04name\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\fR\x05value\"h\n" +
+	"\rSocketMessage\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\fR\x04from\x12\x1d\n" +
+	"\n" +
+	"open_files\x18\x03 \x03(\rR\topenFiles\x12\x10\n" +
+	"\x03pid\x18\x04 \x01(\x05R\x03pid\"0\n" +
 	"\x06Rlimit\x12\x12\n" +
 	"\x04soft\x18\x01 \x01(\x04R\x04soft\x12\x12\n" +
 	"\x04hard\x18\x02 \x01(\x04R\x04hard\"k\n" +
@@ -4612,8 +5006,8 @@ func file_internal_image_imagepb_image_proto_rawDescGZIP() []byte {
 	return file_internal_image_imagepb_image_proto_rawDescData
 }
 
-var file_internal_image_imagepb_image_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_internal_image_imagepb_image_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(Process_State)(0),     // 0: esky.image.Process.State
 	(Vma_Kind)(0),          // 1: esky.image.Vma.Kind
@@ -4621,97 +5015,105 @@ var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(FileLock_Kind)(0),     // 3: esky.image.FileLock.Kind
 	(JobFile_Type)(0),      // 4: esky.image.JobFile.Type
 	(Object_Kind)(0),       // 5: esky.image.Object.Kind
-	(Chunk_Codec)(0),       // 6: esky.image.Chunk.Codec
-	(*Image)(nil),          // 7: esky.image.Image
-	(*Origin)(nil),         // 8: esky.image.Origin
-	(*Host)(nil),           // 9: esky.image.Host
-	(*MappedFile)(nil),     // 10: esky.image.MappedFile
-	(*Clocks)(nil),         // 11: esky.image.Clocks
-	(*Process)(nil),        // 12: esky.image.Process
-	(*Thread)(nil),         // 13: esky.image.Thread
-	(*Mm)(nil),             // 14: esky.image.Mm
-	(*Vma)(nil),            // 15: esky.image.Vma
-	(*Fd)(nil),             // 16: esky.image.Fd
-	(*OpenFile)(nil),       // 17: esky.image.OpenFile
-	(*EpollItem)(nil),      // 18: esky.image.EpollItem
-	(*Timerfd)(nil),        // 19: esky.image.Timerfd
-	(*FileLock)(nil),       // 20: esky.image.FileLock
-	(*JobFile)(nil),        // 21: esky.image.JobFile
-	(*Object)(nil),         // 22: esky.image.Object
-	(*IpcPerm)(nil),        // 23: esky.image.IpcPerm
-	(*SysvSegment)(nil),    // 24: esky.image.SysvSegment
-	(*SysvSemaphores)(nil), // 25: esky.image.SysvSemaphores
-	(*SemUndo)(nil),        // 26: esky.image.SemUndo
-	(*SysvQueue)(nil),      // 27: esky.image.SysvQueue
-	(*SysvMessage)(nil),    // 28: esky.image.SysvMessage
-	(*PosixQueue)(nil),     // 29: esky.image.PosixQueue
-	(*PosixMessage)(nil),   // 30: esky.image.PosixMessage
-	(*Pty)(nil),            // 31: esky.image.Pty
-	(*Pipe)(nil),           // 32: esky.image.Pipe
-	(*SocketPair)(nil),     // 33: esky.image.SocketPair
-	(*SocketEnd)(nil),      // 34: esky.image.SocketEnd
-	(*Rlimit)(nil),         // 35: esky.image.Rlimit
-	(*SigAction)(nil),      // 36: esky.image.SigAction
-	(*Siginfo)(nil),        // 37: esky.image.Siginfo
-	(*Itimer)(nil),         // 38: esky.image.Itimer
-	(*PosixTimer)(nil),     // 39: esky.image.PosixTimer
-	(*PageIndex)(nil),      // 40: esky.image.PageIndex
-	(*Shared)(nil),         // 41: esky.image.Shared
-	(*Chunk)(nil),          // 42: esky.image.Chunk
-	(*Extent)(nil),         // 43: esky.image.Extent
+	(Socket_State)(0),      // 6: esky.image.Socket.State
+	(Chunk_Codec)(0),       // 7: esky.image.Chunk.Codec
+	(*Image)(nil),          // 8: esky.image.Image
+	(*Origin)(nil),         // 9: esky.image.Origin
+	(*Host)(nil),           // 10: esky.image.Host
+	(*MappedFile)(nil),     // 11: esky.image.MappedFile
+	(*Clocks)(nil),         // 12: esky.image.Clocks
+	(*Process)(nil),        // 13: esky.image.Process
+	(*Thread)(nil),         // 14: esky.image.Thread
+	(*Mm)(nil),             // 15: esky.image.Mm
+	(*Vma)(nil),            // 16: esky.image.Vma
+	(*Fd)(nil),             // 17: esky.image.Fd
+	(*OpenFile)(nil),       // 18: esky.image.OpenFile
+	(*EpollItem)(nil),      // 19: esky.image.EpollItem
+	(*Timerfd)(nil),        // 20: esky.image.Timerfd
+	(*FileLock)(nil),       // 21: esky.image.FileLock
+	(*JobFile)(nil),        // 22: esky.image.JobFile
+	(*Object)(nil),         // 23: esky.image.Object
+	(*IpcPerm)(nil),        // 24: esky.image.IpcPerm
+	(*SysvSegment)(nil),    // 25: esky.image.SysvSegment
+	(*SysvSemaphores)(nil), // 26: esky.image.SysvSemaphores
+	(*SemUndo)(nil),        // 27: esky.image.SemUndo
+	(*SysvQueue)(nil),      // 28: esky.image.SysvQueue
+	(*SysvMessage)(nil),    // 29: esky.image.SysvMessage
+	(*PosixQueue)(nil),     // 30: esky.image.PosixQueue
+	(*PosixMessage)(nil),   // 31: esky.image.PosixMessage
+	(*Pty)(nil),            // 32: esky.image.Pty
+	(*Pipe)(nil),           // 33: esky.image.Pipe
+	(*SocketPair)(nil),     // 34: esky.image.SocketPair
+	(*SocketEnd)(nil),      // 35: esky.image.SocketEnd
+	(*Socket)(nil),         // 36: esky.image.Socket
+	(*SocketOption)(nil),   // 37: esky.image.SocketOption
+	(*SocketMessage)(nil),  // 38: esky.image.SocketMessage
+	(*Rlimit)(nil),         // 39: esky.image.Rlimit
+	(*SigAction)(nil),      // 40: esky.image.SigAction
+	(*Siginfo)(nil),        // 41: esky.image.Siginfo
+	(*Itimer)(nil),         // 42: esky.image.Itimer
+	(*PosixTimer)(nil),     // 43: esky.image.PosixTimer
+	(*PageIndex)(nil),      // 44: esky.image.PageIndex
+	(*Shared)(nil),         // 45: esky.image.Shared
+	(*Chunk)(nil),          // 46: esky.image.Chunk
+	(*Extent)(nil),         // 47: esky.image.Extent
 }
 var file_internal_image_imagepb_image_proto_depIdxs = []int32{
-	9,  // 0: esky.image.Image.host:type_name -> esky.image.Host
-	11, // 1: esky.image.Image.clocks:type_name -> esky.image.Clocks
-	12, // 2: esky.image.Image.processes:type_name -> esky.image.Process
-	17, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
-	22, // 4: esky.image.Image.objects:type_name -> esky.image.Object
-	32, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
-	33, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
-	21, // 7: esky.image.Image.job_files:type_name -> esky.image.JobFile
-	24, // 8: esky.image.Image.sysv_segments:type_name -> esky.image.SysvSegment
-	25, // 9: esky.image.Image.sysv_semaphores:type_name -> esky.image.SysvSemaphores
-	27, // 10: esky.image.Image.sysv_queues:type_name -> esky.image.SysvQueue
-	29, // 11: esky.image.Image.posix_queues:type_name -> esky.image.PosixQueue
-	31, // 12: esky.image.Image.ptys:type_name -> esky.image.Pty
-	8,  // 13: esky.image.Image.origin:type_name -> esky.image.Origin
-	10, // 14: esky.image.Host.files:type_name -> esky.image.MappedFile
+	10, // 0: esky.image.Image.host:type_name -> esky.image.Host
+	12, // 1: esky.image.Image.clocks:type_name -> esky.image.Clocks
+	13, // 2: esky.image.Image.processes:type_name -> esky.image.Process
+	18, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
+	23, // 4: esky.image.Image.objects:type_name -> esky.image.Object
+	33, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
+	34, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
+	22, // 7: esky.image.Image.job_files:type_name -> esky.image.JobFile
+	25, // 8: esky.image.Image.sysv_segments:type_name -> esky.image.SysvSegment
+	26, // 9: esky.image.Image.sysv_semaphores:type_name -> esky.image.SysvSemaphores
+	28, // 10: esky.image.Image.sysv_queues:type_name -> esky.image.SysvQueue
+	30, // 11: esky.image.Image.posix_queues:type_name -> esky.image.PosixQueue
+	32, // 12: esky.image.Image.ptys:type_name -> esky.image.Pty
+	9,  // 13: esky.image.Image.origin:type_name -> esky.image.Origin
+	11, // 14: esky.image.Host.files:type_name -> esky.image.MappedFile
 	0,  // 15: esky.image.Process.state:type_name -> esky.image.Process.State
-	13, // 16: esky.image.Process.threads:type_name -> esky.image.Thread
-	14, // 17: esky.image.Process.mm:type_name -> esky.image.Mm
-	15, // 18: esky.image.Process.vmas:type_name -> esky.image.Vma
-	16, // 19: esky.image.Process.fds:type_name -> esky.image.Fd
-	35, // 20: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
-	36, // 21: esky.image.Process.sigactions:type_name -> esky.image.SigAction
-	37, // 22: esky.image.Process.pending:type_name -> esky.image.Siginfo
-	38, // 23: esky.image.Process.itimers:type_name -> esky.image.Itimer
-	39, // 24: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
-	26, // 25: esky.image.Process.sem_undo:type_name -> esky.image.SemUndo
-	37, // 26: esky.image.Thread.pending:type_name -> esky.image.Siginfo
+	14, // 16: esky.image.Process.threads:type_name -> esky.image.Thread
+	15, // 17: esky.image.Process.mm:type_name -> esky.image.Mm
+	16, // 18: esky.image.Process.vmas:type_name -> esky.image.Vma
+	17, // 19: esky.image.Process.fds:type_name -> esky.image.Fd
+	39, // 20: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
+	40, // 21: esky.image.Process.sigactions:type_name -> esky.image.SigAction
+	41, // 22: esky.image.Process.pending:type_name -> esky.image.Siginfo
+	42, // 23: esky.image.Process.itimers:type_name -> esky.image.Itimer
+	43, // 24: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
+	27, // 25: esky.image.Process.sem_undo:type_name -> esky.image.SemUndo
+	41, // 26: esky.image.Thread.pending:type_name -> esky.image.Siginfo
 	1,  // 27: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
 	2,  // 28: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
-	18, // 29: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
-	19, // 30: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
-	20, // 31: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
-	3,  // 32: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
-	4,  // 33: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
-	5,  // 34: esky.image.Object.kind:type_name -> esky.image.Object.Kind
-	23, // 35: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
-	23, // 36: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
-	23, // 37: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
-	28, // 38: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
-	30, // 39: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
-	34, // 40: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
-	42, // 41: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
-	41, // 42: esky.image.PageIndex.shared:type_name -> esky.image.Shared
-	43, // 43: esky.image.Shared.extents:type_name -> esky.image.Extent
-	6,  // 44: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
-	43, // 45: esky.image.Chunk.extents:type_name -> esky.image.Extent
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	19, // 29: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
+	20, // 30: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
+	21, // 31: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
+	36, // 32: esky.image.OpenFile.socket:type_name -> esky.image.Socket
+	3,  // 33: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
+	4,  // 34: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
+	5,  // 35: esky.image.Object.kind:type_name -> esky.image.Object.Kind
+	24, // 36: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
+	24, // 37: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
+	24, // 38: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
+	29, // 39: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
+	31, // 40: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
+	35, // 41: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
+	6,  // 42: esky.image.Socket.state:type_name -> esky.image.Socket.State
+	37, // 43: esky.image.Socket.options:type_name -> esky.image.SocketOption
+	38, // 44: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
+	46, // 45: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
+	45, // 46: esky.image.PageIndex.shared:type_name -> esky.image.Shared
+	47, // 47: esky.image.Shared.extents:type_name -> esky.image.Extent
+	7,  // 48: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
+	47, // 49: esky.image.Chunk.extents:type_name -> esky.image.Extent
+	50, // [50:50] is the sub-list for method output_type
+	50, // [50:50] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_internal_image_imagepb_image_proto_init() }
@@ -4724,8 +5126,8 @@ func file_internal_image_imagepb_image_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_image_imagepb_image_proto_rawDesc), len(file_internal_image_imagepb_image_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   37,
+			NumEnums:      8,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -19,6 +19,11 @@ func (j *Job) Thaw() error {
 			}
 		}
 	}
+	for _, p := range j.Processes {
+		for _, t := range p.Threads {
+			tracee.SendStray(p.HostPid, t.HostTid)
+		}
+	}
 	return first
 }
 

@@ -90,7 +90,8 @@ func (b *Batch) Finish() error {
 			if ended {
 				return b.readResults()
 			}
-		case !stoppedMeanwhile(s):
+			keepStray(b.Tid)
+		case !sentMeanwhile(b.Tid, s):
 			return fmt.Errorf("thread %d %s in a batch", b.Tid, s)
 		}
 		if err := Cont(b.Tid, passOn(s)); err != nil {
@@ -99,10 +100,14 @@ func (b *Batch) Finish() error {
 	}
 }
 
-// stoppedMeanwhile says that somebody sent SIGSTOP: first the signal is
-// reported, then the group-stop. The thread goes on with its batch even so, and
-// the kernel stops it again when it is let go.
-func stoppedMeanwhile(s Stop) bool {
+// sentMeanwhile says that somebody sent SIGSTOP: first the signal is reported,
+// then the group-stop. The thread goes on with its batch even so, and the kernel
+// stops it again when it is let go. Or somebody sent SIGTRAP, which is kept.
+func sentMeanwhile(tid int, s Stop) bool {
+	if s.Event() == 0 && s.Signal() == unix.SIGTRAP {
+		keepStray(tid)
+		return true
+	}
 	return s.Event() == unix.PTRACE_EVENT_STOP || s.Event() == 0 && s.Signal() == unix.SIGSTOP
 }
 
@@ -205,7 +210,7 @@ func toSyscallStop(tid int) error {
 			return nil
 		case s.Ended():
 			return fmt.Errorf("thread %d %s: %w", tid, s, ErrGone)
-		case !stoppedMeanwhile(s):
+		case !sentMeanwhile(tid, s):
 			return fmt.Errorf("thread %d %s, not at a system call", tid, s)
 		}
 		sig = passOn(s)
@@ -231,7 +236,7 @@ func Settle(tid int) error {
 			return nil
 		case s.Ended():
 			return fmt.Errorf("thread %d %s: %w", tid, s, ErrGone)
-		case !stoppedMeanwhile(s):
+		case !sentMeanwhile(tid, s):
 			return fmt.Errorf("thread %d %s, not interrupted", tid, s)
 		}
 		sig = passOn(s)

@@ -84,10 +84,16 @@ func SetSigmask(tid int, mask uint64) error {
 // byKernel says that the signal a thread is stopped for comes from the kernel, as
 // that of a breakpoint does, and not from another process (si_code, sigaction(2)).
 func byKernel(tid int) (bool, error) {
+	code, err := signalCode(tid)
+	return code > 0, err
+}
+
+// signalCode is the si_code of the signal that a thread is stopped for.
+func signalCode(tid int) (int32, error) {
 	var info [siginfoSize]byte
 	err := ptrace(ptraceGetSiginfo, tid, 0, uintptr(unsafe.Pointer(&info[0])))
 	const siCode = 8
-	return int32(binary.LittleEndian.Uint32(info[siCode:])) > 0, wrap("read the signal of", tid, err)
+	return int32(binary.LittleEndian.Uint32(info[siCode:])), wrap("read the signal of", tid, err)
 }
 
 // Pending returns the queued siginfo_t structures of the thread, or of the

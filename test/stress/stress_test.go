@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 
 // compile builds the programs, while the sources are in reach.
 func compile(dir string) error {
-	for _, name := range []string{"churn", "big", "shared"} {
+	for _, name := range []string{"churn", "big", "shared", "storm"} {
 		line := []string{"-O1", "-g", "-Wall", "-o", filepath.Join(dir, name), "programs/" + name + ".c", "-pthread"}
 		if out, err := exec.Command("gcc", line...).CombinedOutput(); err != nil {
 			return fmt.Errorf("gcc: %w\n%s", err, out)

@@ -206,7 +206,7 @@ func (d *Dump) outsideEnd(f *file) string {
 	members, _ := d.o.Tree.Members()
 	pids, _ := procfs.Pids()
 	for _, pid := range pids {
-		if slices.Contains(members, pid) || pid == os.Getpid() {
+		if slices.Contains(members, pid) || isOurProgram(pid) {
 			continue
 		}
 		fds, _ := procfs.Fds(pid) // of other users: none

@@ -41,6 +41,7 @@ func Main(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	keepToOurselves()
 	dir, err := os.MkdirTemp("", "esky-bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -56,6 +57,21 @@ func run(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// keepToOurselves closes, for all commands, what the tests were started with
+// beside the three standard streams: a pipe that a runner has left open would
+// lead out of every job.
+func keepToOurselves() {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
 }
 
 // sideBySide lets more tests run at once than there are CPUs, unless -parallel

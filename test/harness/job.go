@@ -105,6 +105,13 @@ func (j *Job) StartBare() *Run {
 	return j.begin(j.Argv)
 }
 
+// StartDetached starts the program without esky as people do for long work: in
+// a session of its own, deaf to hangups.
+func (j *Job) StartDetached() *Run {
+	j.T.Helper()
+	return j.begin(append([]string{"setsid", "nohup"}, j.Argv...))
+}
+
 // Bare runs the program without esky and returns its status.
 func (j *Job) Bare() int {
 	j.T.Helper()
@@ -188,6 +195,14 @@ func (j *Job) TryCheckpoint(flags ...string) Outcome {
 		o = j.Esky("checkpoint", flags...)
 	}
 	return o
+}
+
+// Adopt runs "esky-wrap adopt" on a process that was started without esky, under
+// the job's name.
+func (j *Job) Adopt(pid int, flags ...string) Outcome {
+	j.T.Helper()
+	args := append([]string{wrap, "adopt", "--store", j.Store, "--name", j.Name}, flags...)
+	return j.Command(append(args, fmt.Sprint(pid))...)
 }
 
 // Generations are the numbers of the published images, oldest first.

@@ -6,6 +6,7 @@ package state
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/esky-hpc/esky/test/harness"
@@ -18,6 +19,7 @@ type way struct {
 	name  string
 	stops int // how often it is taken away; 0: one checkpoint while it runs on
 	bare  bool
+	adopt bool // started without esky; adopted while it runs on, adopted and ended, resumed
 }
 
 // ways; the last is without the preload library, which a static program never
@@ -27,11 +29,24 @@ var ways = []way{
 	{name: "stop", stops: 1},
 	{name: "thrice", stops: 3},
 	{name: "bare", stops: 1, bare: true},
+	{name: "adopt", stops: 1, adopt: true},
+}
+
+// without says that a way tells nothing of a program: one that talks to the
+// preload library cannot do without; and what adopts knows nothing of libc.
+func (b build) without(w way) bool {
+	switch {
+	case w.bare:
+		return b.kind == "static" || b.argv[0] == "api"
+	case w.adopt:
+		return b.kind == "musl" || b.argv[0] == "api"
+	}
+	return false
 }
 
 // TestState drives every program, in every build, each way.
 func TestState(t *testing.T) {
-	table := harness.NewTable(t, "state", "alone", "live", "stop", "thrice", "bare")
+	table := harness.NewTable(t, "state", "alone", "live", "stop", "thrice", "bare", "adopt")
 	programs, messages := builds(t), &refusals{}
 	t.Cleanup(func() { checkDoc(t, messages) })
 	for _, b := range programs {
@@ -52,7 +67,7 @@ func all(t *testing.T, table *harness.Table, messages *refusals, b build) {
 	finish(j, j.StartBare())
 	table.Set(b.name(), "alone", "ok")
 	for _, w := range ways {
-		if w.bare && (b.kind == "static" || b.argv[0] == "api") {
+		if b.without(w) {
 			table.Set(b.name(), w.name, "-")
 			continue
 		}
@@ -62,7 +77,11 @@ func all(t *testing.T, table *harness.Table, messages *refusals, b build) {
 			if w.bare {
 				j.Env = []string{"ESKY_PRELOAD=none"}
 			}
-			drive(j, messages, b, w)
+			if w.adopt {
+				adopt(j, b)
+			} else {
+				drive(j, messages, b, w)
+			}
 			table.Set(b.name(), w.name, "ok")
 		})
 	}
@@ -93,6 +112,31 @@ func drive(j *harness.Job, messages *refusals, b build, w way) {
 		r = j.Start()
 	}
 	finish(j, r)
+}
+
+// adopt is a cell of programs that run without esky.
+func adopt(j *harness.Job, b build) {
+	j.T.Helper()
+	r := j.StartBare()
+	ready(j, r)
+	first := j.Adopt(r.Pid())
+	if b.fate == "refused" {
+		if first.Status != harness.ExitHost || !strings.Contains(first.Stderr, b.words) || r.Ended() {
+			j.T.Fatalf("adoption of what cannot be carried: %s", first)
+		}
+		finish(j, r)
+		return
+	}
+	for _, o := range []harness.Outcome{first, j.Adopt(r.Pid(), "--stop")} {
+		if o.Status != 0 {
+			j.T.Fatalf("esky-wrap adopt: %s", o)
+		}
+	}
+	r.WaitFor(128 + int(syscall.SIGKILL))
+	if left := harness.Of(j.Dir); len(left) > 0 {
+		j.T.Fatalf("processes are left of a job that was ended: %v", left)
+	}
+	finish(j, j.Resume())
 }
 
 // refused asks for a checkpoint of a program whose state cannot be carried: it

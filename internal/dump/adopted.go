@@ -41,8 +41,8 @@ func refuseAdopted(st *procfs.Stat, status *procfs.Status) []string {
 		no("is this very command: give it from a shell that does not belong to the job")
 		return refused
 	}
-	if argv := Argv(st.Pid); len(argv) > 0 && argv[0] == "esky-init" {
-		no("is a job of esky already: checkpoint that with `esky-wrap checkpoint`")
+	if init := jobInit(st.Pid); init != 0 {
+		no("belongs to a job of esky already (whose init is pid %d): `esky-wrap checkpoint%s` saves that", init, jobName(st.Pid))
 		return refused
 	}
 	if isOurProgram(st.Pid) {
@@ -65,6 +65,40 @@ func refuseAdopted(st *procfs.Stat, status *procfs.Status) []string {
 	return refused
 }
 
+// jobInit is the host pid of the esky job's init from which a process descends, 0
+// if it does from none.
+func jobInit(pid int) int {
+	for pid > 1 {
+		if argv := Argv(pid); len(argv) > 0 && argv[0] == initName && isOurProgram(pid) {
+			return pid
+		}
+		st, err := procfs.ReadStat(pid, 0)
+		if err != nil {
+			return 0
+		}
+		pid = st.Ppid
+	}
+	return 0
+}
+
+// initName is what package namespace calls an init.
+const initName = "esky-init"
+
+// jobName finds out which job a process belongs to; it may not tell.
+func jobName(pid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	flags := map[string]string{}
+	for kv := range bytes.SplitSeq(b, []byte{0}) {
+		if name, value, ok := bytes.Cut(kv, []byte{'='}); ok {
+			flags[string(name)] = string(value)
+		}
+	}
+	if flags["ESKY_JOB"] == "" {
+		return ""
+	}
+	return fmt.Sprintf(" --store %s %s", flags["ESKY_STORE"], flags["ESKY_JOB"])
+}
+
 // isOurProgram says that a process executes the same file as we do.
 func isOurProgram(pid int) bool {
 	mine, err1 := os.Stat("/proc/self/exe")
@@ -84,7 +118,7 @@ func refuseTracing(pid int) string {
 	if !errors.Is(err, fs.ErrPermission) {
 		return "" // it has just ended
 	}
-	fi, err := os.Stat(dir)
+	fi, err := os.Stat(filepath.Join(dir, "mem")) // of one that is not dumpable it is root's, proc(5)
 	if err != nil {
 		return ""
 	}

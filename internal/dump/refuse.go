@@ -66,7 +66,9 @@ func refuseProcess(tree freeze.Tree, st *procfs.Stat, status *procfs.Status) []s
 	of := tree.Init
 	if tree.Adopted() {
 		of = os.Getpid()
-		refused = append(refused, refuseAdopted(st, status)...)
+		if why := refuseAdopted(st, status); len(why) > 0 {
+			return append(refused, why...)
+		}
 	}
 	for _, ns := range []string{"pid", "user", "mnt", "net", "ipc", "uts", "cgroup"} {
 		want, _ := procfs.Link(of, "ns/"+ns)

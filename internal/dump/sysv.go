@@ -121,7 +121,11 @@ func (d *Dump) segmentObject(m *procfs.Mapping) (*object, error) {
 			return d.segment(uint32(i)), nil
 		}
 	}
-	return nil, &RefusedError{[]string{fmt.Sprintf("%s is mapped at %#x, and no segment of the job: it was made outside", m.Path, m.Start)}}
+	where := "and no segment of the job: it was made outside"
+	if d.o.Tree.Adopted() {
+		where = "a segment of the host: a job has System V objects of its own only if it was started by esky-wrap"
+	}
+	return nil, &RefusedError{[]string{fmt.Sprintf("%s is mapped at %#x, %s", m.Path, m.Start, where)}}
 }
 
 // sysvDev keeps the ids of segments apart from inode numbers.

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -99,6 +100,7 @@ type AdoptOptions struct {
 	Stop     bool           // leave it frozen until Finish
 	Cut      bool           // what leads outside comes back with nobody at the other end
 	Meta     *imagepb.Image // job, generation and attempt are the caller's
+	MemoPath string         // a file for what the next adoption of the same process has to know
 }
 
 // Adopt writes an image of a process that was not started by us, and of all that
@@ -110,11 +112,47 @@ func Adopt(ctx context.Context, o AdoptOptions, progress func(Progress)) (*Check
 	if err != nil {
 		return nil, fmt.Errorf("describe the job: %w", err)
 	}
-	c, _, err := save(ctx, dumpRequest{
+	c, result, err := save(ctx, dumpRequest{
 		Tree: o.Stranger.tree, Main: o.Stranger.Pid, Dir: o.Dir, Codec: o.Codec, Stop: o.Stop, Cut: o.Cut, Meta: meta, HoldLimit: defaultHold,
+		Known: o.known(),
 	}, progress)
-	if errors.As(err, new(*JobEndedError)) {
-		err = &NoProcessError{o.Stranger.Pid, "it has just ended"}
+	switch {
+	case errors.As(err, new(*JobEndedError)):
+		return nil, &NoProcessError{o.Stranger.Pid, "it has just ended"}
+	case err != nil:
+		return nil, err
 	}
-	return c, err
+	o.remember(result.Sleepers)
+	return c, nil
+}
+
+// adoptMemo is what the threads of an adopted job were waiting in when they were
+// let go: the next stop would not show it (freeze.Sleeper).
+type adoptMemo struct {
+	Pid   int
+	Start uint64
+	Boot  string
+	Known []freeze.Sleeper
+}
+
+func (o *AdoptOptions) known() []freeze.Sleeper {
+	b, err := os.ReadFile(o.MemoPath)
+	if err != nil {
+		return nil // the first time
+	}
+	var m adoptMemo
+	s := o.Stranger
+	if json.Unmarshal(b, &m) != nil || m.Pid != s.Pid || m.Start != s.tree.Start || m.Boot != s.Origin.BootId {
+		return nil
+	}
+	return m.Known
+}
+
+// remember writes the memo. Without it a wait may last too long, which is no
+// reason to fail.
+func (o *AdoptOptions) remember(known []freeze.Sleeper) {
+	s := o.Stranger
+	if b, err := json.Marshal(adoptMemo{s.Pid, s.tree.Start, s.Origin.BootId, known}); err == nil {
+		_ = os.WriteFile(o.MemoPath, b, 0o600)
+	}
 }

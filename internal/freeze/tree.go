@@ -41,43 +41,55 @@ func (t Tree) Members() ([]int, error) {
 	return Descendants(t.Init)
 }
 
-// family are the members of a job without an init: the root, all that descends
-// from it, and, because a process that lost its parent descends from nobody,
-// all that are in a session or process group led by one of these, and their
-// descendants. One that has left all that behind (a daemon) is not the job's.
+// family are the members of a job without an init: the root and all that descends
+// from it. A process whose parent has ended descends from nobody; it is known by
+// its session or process group, where that was made by a member: one that a member
+// leads, or is in although the root is in another. One that is in a session and a
+// group of its own (a daemon) is not the job's.
 func (t Tree) family() ([]int, error) {
 	pids, err := procfs.Pids()
 	if err != nil {
 		return nil, err
 	}
-	below := map[int][]*procfs.Stat{} // by parent, session or group
-	there := false
+	all, parents := map[int]*procfs.Stat{}, map[int][]int{}
+	sessions, groups := map[int][]int{}, map[int][]int{}
 	for _, pid := range pids {
 		st, err := procfs.ReadStat(pid, 0)
 		if err != nil {
 			continue // it has just ended
 		}
-		if pid == t.Root {
-			there = st.Starttime == t.Start
-		}
-		for _, of := range []int{st.Ppid, st.Session, st.Pgrp} {
-			below[of] = append(below[of], &st)
-		}
+		all[pid] = &st
+		parents[st.Ppid] = append(parents[st.Ppid], pid)
+		sessions[st.Session] = append(sessions[st.Session], pid)
+		groups[st.Pgrp] = append(groups[st.Pgrp], pid)
 	}
-	if !there {
+	root := all[t.Root]
+	if root == nil || root.Starttime != t.Start {
 		return nil, ErrEnded
 	}
-	all, found := []int{t.Root}, map[int]bool{t.Root: true}
-	for i := 0; i < len(all); i++ {
-		for _, st := range below[all[i]] {
-			if !found[st.Pid] {
-				found[st.Pid] = true
-				all = append(all, st.Pid)
+	found, isMember := []int{t.Root}, map[int]bool{t.Root: true}
+	add := func(pids []int) {
+		for _, pid := range pids {
+			if !isMember[pid] {
+				isMember[pid] = true
+				found = append(found, pid)
 			}
 		}
 	}
-	slices.Sort(all)
-	return all, nil
+	for i := 0; i < len(found); i++ {
+		st := all[found[i]]
+		add(parents[st.Pid])
+		add(sessions[st.Pid])
+		add(groups[st.Pid])
+		if st.Session != root.Session { // made below the root (setsid(2))
+			add(sessions[st.Session])
+		}
+		if leader := all[st.Pgrp]; st.Pgrp != root.Pgrp && (leader == nil || isMember[leader.Pid]) {
+			add(groups[st.Pgrp])
+		}
+	}
+	slices.Sort(found)
+	return found, nil
 }
 
 // Descendants lists the host pids below a process, zombies included.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -132,7 +133,8 @@ func (a *adoption) save(ctx context.Context) (*Adopted, error) {
 	defer done()
 	c, err := engine.Adopt(ctx, engine.AdoptOptions{
 		Stranger: a.who, Dir: pending.Dir(), Codec: a.cfg.Codec, Stop: a.cfg.Stop, Cut: a.cfg.Cut,
-		Meta: &imagepb.Image{Job: a.key, Generation: pending.Generation(), Attempt: uint32(a.token - 1), EskyVersion: a.cfg.Version},
+		MemoPath: filepath.Join(a.store.Dir(), "adopted.json"),
+		Meta:     &imagepb.Image{Job: a.key, Generation: pending.Generation(), Attempt: uint32(a.token - 1), EskyVersion: a.cfg.Version},
 	}, update)
 	if err != nil {
 		_ = pending.Abort()

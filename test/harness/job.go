@@ -112,6 +112,23 @@ func (j *Job) StartDetached() *Run {
 	return j.begin(append([]string{"setsid", "nohup"}, j.Argv...))
 }
 
+// StartBeside starts the program without esky as the child of a shell, which
+// leads nothing and stays behind: Child is its pid.
+func (j *Job) StartBeside() *Run {
+	j.T.Helper()
+	return j.begin(append([]string{"sh", "-c", `"$@"; exit $?`, "sh"}, j.Argv...))
+}
+
+// Child is the first child of the command that was started.
+func (r *Run) Child() int {
+	r.job.T.Helper()
+	if tree := Tree(r.Pid()); len(tree) > 1 {
+		return tree[1].Pid
+	}
+	r.job.T.Fatal("the command has no child")
+	return 0
+}
+
 // Bare runs the program without esky and returns its status.
 func (j *Job) Bare() int {
 	j.T.Helper()

@@ -26,9 +26,9 @@ func TestAdopt(t *testing.T) {
 				return strings.Count(j.Read("stdout"), "\n") >= int(fraction*float64(p.lines))
 			})
 		}
-		at(0.1)
+		at(0.05)
 		adopted(t, j.Adopt(r.Pid()))
-		at(0.3)
+		at(0.15)
 		adopted(t, j.Adopt(r.Pid(), "--stop"))
 		r.WaitFor(128 + int(syscall.SIGKILL))
 		r = j.Resume()

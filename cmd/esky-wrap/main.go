@@ -18,7 +18,17 @@ import (
 	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/monitor"
-	_ "github.com/esky-hpc/esky/scheduler-hooks/slurm" // registers its adapter
+
+	// Each registers its adapter.
+	_ "github.com/esky-hpc/esky/scheduler-hooks/flux"
+	_ "github.com/esky-hpc/esky/scheduler-hooks/gridengine"
+	_ "github.com/esky-hpc/esky/scheduler-hooks/htcondor"
+	_ "github.com/esky-hpc/esky/scheduler-hooks/kubernetes"
+	_ "github.com/esky-hpc/esky/scheduler-hooks/lsf"
+	_ "github.com/esky-hpc/esky/scheduler-hooks/nomad"
+	_ "github.com/esky-hpc/esky/scheduler-hooks/oar"
+	_ "github.com/esky-hpc/esky/scheduler-hooks/pbs"
+	_ "github.com/esky-hpc/esky/scheduler-hooks/slurm"
 )
 
 // version is set by the Makefile.

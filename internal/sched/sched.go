@@ -45,6 +45,11 @@ type Facts struct {
 	Pid     int       // of the monitor, as the scheduler sees it
 	Now     time.Time // when the facts were gathered
 	Stdout  Stream    // the monitor's descriptor 1
+
+	Read   func(path string) (string, error) // a small file that the scheduler wrote for the job
+	Leader bool                              // the monitor leads its session: it is what the scheduler started
+	Began  time.Time                         // when that session began
+	Start  int                               // a number that tells this session from all others
 }
 
 // Stream says what a standard stream is connected to.
@@ -58,7 +63,7 @@ type Stream struct {
 type Job struct {
 	Scheduler string // name of the adapter
 	ID        string // what the scheduler's own commands call it; empty without a scheduler
-	Attempt   int    // incarnations of this job before this one
+	Attempt   int    // incarnations of this job before this one, or a number that no other of them has
 	Key       string // of the store: the same in each incarnation. See Pick
 	Sole      bool   // no other command of this job can have the same Key
 	Step      bool   // part of a larger job: leaving takes the whole job along

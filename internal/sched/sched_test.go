@@ -208,3 +208,45 @@ func TestGather(t *testing.T) {
 		t.Errorf("%+v, %v", f, err)
 	}
 }
+
+// The commands of one incarnation of a job are to find the same number for it.
+func TestGatherKnowsItsSession(t *testing.T) {
+	a, err := Gather(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Gather(nil)
+	if err != nil || a.Start == 0 || a.Start != b.Start {
+		t.Errorf("sessions %d and %d, error %v", a.Start, b.Start, err)
+	}
+	if a.Began.After(a.Now) || a.Now.Sub(a.Began) > 10000*time.Hour {
+		t.Errorf("the session began at %v", a.Began)
+	}
+}
+
+func TestClock(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"90": 90 * time.Second, "1:30": 90 * time.Second, "01:30:00": 90 * time.Minute, "2-00:00:01": 48*time.Hour + time.Second, " 5\n": 5 * time.Second,
+	} {
+		if got, ok := Clock(text); !ok || got != want {
+			t.Errorf("%q: %v, %v", text, got, ok)
+		}
+	}
+	for _, bad := range []string{"", "UNLIMITED", "1:2:3:4", "-5", "1:-2", "x-1", "1.5"} {
+		if got, ok := Clock(bad); ok {
+			t.Errorf("%q: %v", bad, got)
+		}
+	}
+}
+
+func TestSubmitAgain(t *testing.T) {
+	f := Facts{Env: func(k string) string { return map[string]string{Resubmit: "qsub 'my job'"}[k] }}
+	want := Action{Commands: [][]string{{"/bin/sh", "-c", "qsub 'my job'"}}, Exit: ExitAgain, Note: "submitted again by: qsub 'my job'"}
+	if d := cmp.Diff(want, f.SubmitAgain("X")); d != "" {
+		t.Error(d)
+	}
+	f.Env = func(string) string { return "" }
+	if a := f.SubmitAgain("X"); a.Exit != ExitAgain || len(a.Commands) != 0 || !strings.Contains(a.Note, Resubmit) {
+		t.Errorf("%+v", a)
+	}
+}

@@ -38,6 +38,16 @@ var levels = map[string]int{
 	"internal/freeze":       2,
 	"scheduler-hooks/slurm": 2,
 
+	"scheduler-hooks/gridengine": 2,
+	"scheduler-hooks/pbs":        2,
+	"scheduler-hooks/lsf":        2,
+	"scheduler-hooks/htcondor":   2,
+	"scheduler-hooks/oar":        2,
+	"scheduler-hooks/flux":       2,
+	"scheduler-hooks/kubernetes": 2,
+	"scheduler-hooks/nomad":      2,
+	"internal/sched/schedtest":   1,
+
 	"internal/dump":    3,
 	"internal/restore": 3,
 

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gridengine
+
+import (
+	"testing"
+	"time"
+
+	"github.com/esky-hpc/esky/internal/sched"
+	"github.com/esky-hpc/esky/internal/sched/schedtest"
+)
+
+// What qstat of 8.1.9 prints, less the lines that nobody reads.
+const qstat = `==============================================================
+job_number:                 55
+owner:                      me
+hard resource_list:         h_rt=3600,s_rt=3500
+notify:                     TRUE
+job_name:                   job.sh
+env_list:                   A=b
+context:                    notify: FALSE
+`
+
+func TestAdapter(t *testing.T) {
+	leave := sched.Action{Exit: 99}
+	env := map[string]string{"JOB_ID": "55", "SGE_TASK_ID": "undefined", "ENVIRONMENT": "BATCH"}
+	task := map[string]string{"JOB_ID": "55", "SGE_TASK_ID": "3", "ENVIRONMENT": "BATCH"}
+	schedtest.Run(t, Adapter{}, map[string]schedtest.Case{
+		"a job": {
+			Env: env, Answers: map[string]string{"qstat -j 55": qstat}, Leave: leave,
+			Job: sched.Job{
+				Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7,
+				Grace: time.Minute, End: schedtest.Began.Add(3500 * time.Second),
+			},
+		},
+		"a task of an array, that is not warned": {
+			Env: task, Answers: map[string]string{"qstat -j 55": "job_number: 55\nhard resource_list: h_rt=60\n"}, Leave: leave,
+			Job:     sched.Job{Scheduler: "gridengine", ID: "55.3", Key: "sge-55.3", Sole: true, Attempt: 7, End: schedtest.Began.Add(time.Minute)},
+			Warning: "-notify",
+		},
+		"a host that may not ask": {
+			Env: env, Leave: leave, Job: sched.Job{Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7}, Warning: "qstat",
+		},
+		"qrsh": {
+			Env:     map[string]string{"JOB_ID": "55", "SGE_TASK_ID": "undefined", "ENVIRONMENT": "QRSH"},
+			Leave:   sched.Action{Exit: 75},
+			Job:     sched.Job{Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, NoReturn: "it is an interactive job"},
+			Warning: "qstat",
+		},
+	})
+}

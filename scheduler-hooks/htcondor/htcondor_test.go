@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package htcondor
+
+import (
+	"testing"
+	"time"
+
+	"github.com/esky-hpc/esky/internal/sched"
+	"github.com/esky-hpc/esky/internal/sched/schedtest"
+)
+
+const ad = `ClusterId = 12
+ProcId = 3
+NumJobStarts = 2
+Args = "NumJobStarts = 9"
+JobMaxVacateTime = 120
+AllowedExecuteDuration = 3600
+SuccessCheckpointExitCode = 85
+TransferCheckpoint = ".esky"
+`
+
+func TestAdapter(t *testing.T) {
+	env := map[string]string{"_CONDOR_JOB_AD": "/s/.job.ad", "_CONDOR_SCRATCH_DIR": "/s"}
+	job := sched.Job{
+		Scheduler: "htcondor", ID: "12.3", Key: "condor-12.3", Sole: true, Attempt: 2,
+		Grace: 2 * time.Minute, End: schedtest.Began.Add(time.Hour),
+	}
+	leave := sched.Action{Exit: 85}
+	bare := sched.Job{Scheduler: "htcondor", ID: "12.3", Key: "condor-12.3", Sole: true, Attempt: 7}
+	schedtest.Run(t, Adapter{}, map[string]schedtest.Case{
+		"self-checkpointing": {Env: env, Files: map[string]string{"/s/.job.ad": ad}, Job: job, Leave: leave},
+		"a job that HTCondor would take for failed": {
+			Env: env, Files: map[string]string{"/s/.job.ad": "ClusterId = 12\nProcId = 3\nTransferCheckpoint = \".esky\"\n"}, Job: bare, Leave: leave,
+			Warning: "checkpoint_exit_code = 85",
+		},
+		"a store that would be lost": {
+			Env: env, Files: map[string]string{"/s/.job.ad": "ClusterId = 12\nProcId = 3\nSuccessCheckpointExitCode = 85\n"}, Job: bare, Leave: leave,
+			Warning: "transfer_checkpoint_files",
+		},
+		"a store elsewhere": {
+			Env:   map[string]string{"_CONDOR_JOB_AD": "/s/.job.ad", "_CONDOR_SCRATCH_DIR": "/s", "ESKY_STORE": "/shared/esky"},
+			Files: map[string]string{"/s/.job.ad": "ClusterId = 12\nProcId = 3\nSuccessCheckpointExitCode = 85\n"}, Job: bare, Leave: leave,
+		},
+	})
+}
+
+func TestNoAd(t *testing.T) {
+	for _, text := range []string{"", "ClusterId = 12\n"} {
+		c := schedtest.Case{Env: map[string]string{"_CONDOR_JOB_AD": "/ad"}, Files: map[string]string{"/ad": text}}
+		if j, err := (Adapter{}).Describe(t.Context(), c.Facts()); err == nil {
+			t.Errorf("%q: %+v", text, j)
+		}
+	}
+}

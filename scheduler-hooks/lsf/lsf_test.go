@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lsf
+
+import (
+	"testing"
+	"time"
+
+	"github.com/esky-hpc/esky/internal/sched"
+	"github.com/esky-hpc/esky/internal/sched/schedtest"
+)
+
+func TestAdapter(t *testing.T) {
+	requeue := func(id string) sched.Action {
+		return sched.Action{Commands: [][]string{{"brequeue", id}}, Exit: 75, WaitForKill: true}
+	}
+	schedtest.Run(t, Adapter{}, map[string]schedtest.Case{
+		"a job": {
+			Env:   map[string]string{"LSB_JOBID": "40", "LSB_JOBINDEX": "0", "LSB_HOSTS": "a"},
+			Job:   sched.Job{Scheduler: "lsf", ID: "40", Key: "lsf-40", Sole: true, Attempt: 7, Grace: 20 * time.Second},
+			Leave: requeue("40"),
+		},
+		"of an array, one command of several": {
+			Env: map[string]string{"LSB_JOBID": "40", "LSB_JOBINDEX": "2"}, Nested: true,
+			Job: sched.Job{
+				Scheduler: "lsf", ID: "40[2]", Key: "lsf-40_2-" + sched.CommandHash([]string{"./prog", "1"}, "/work"), Attempt: 7,
+				Grace: 20 * time.Second,
+			},
+			Leave: requeue("40[2]"),
+		},
+		"parallel": {
+			Env:     map[string]string{"LSB_JOBID": "40", "LSB_HOSTS": "a a"},
+			Job:     sched.Job{Scheduler: "lsf", ID: "40", Key: "lsf-40", Sole: true, Attempt: 7},
+			Warning: "--every", Leave: requeue("40"),
+		},
+		"interactive": {
+			Env: map[string]string{"LSB_JOBID": "40", "LSB_INTERACTIVE": "Y"},
+			Job: sched.Job{
+				Scheduler: "lsf", ID: "40", Key: "lsf-40", Sole: true, Attempt: 7, Grace: 20 * time.Second, NoReturn: "it is an interactive job",
+			},
+			Leave: sched.Action{Exit: 75},
+		},
+	})
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pbs
+
+import (
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/esky-hpc/esky/internal/sched"
+	"github.com/esky-hpc/esky/internal/sched/schedtest"
+)
+
+const qstat = `Job Id: 12.server
+    Job_Name = job.sh
+    Rerunable = True
+    Resource_List.walltime = 01:00:00
+    Variable_List = PBS_O_HOME=/home/me,
+\tResource_List.walltime = 9
+`
+
+func TestAdapter(t *testing.T) {
+	const site = "this site has no esky hook, and PBS lets no user requeue"
+	schedtest.Run(t, Adapter{}, map[string]schedtest.Case{
+		"where the site has the hook": {
+			Env:     map[string]string{"PBS_JOBID": "12.server", "ESKY_PBS_RERUN": "1"},
+			Answers: map[string]string{"qstat -f 12.server": qstat},
+			Job: sched.Job{
+				Scheduler: "pbs", ID: "12.server", Key: "pbs-12", Sole: true, Attempt: 7,
+				Grace: 10 * time.Second, End: schedtest.Began.Add(time.Hour),
+			},
+			Leave: sched.Action{Exit: 99},
+		},
+		"where it has not, with a successor, under Torque": {
+			Env: map[string]string{"PBS_JOBID": "12[3].server", "PBS_WALLTIME": "600", "ESKY_RESUBMIT": "qsub job.sh"},
+			Job: sched.Job{
+				Scheduler: "pbs", ID: "12[3].server", Key: "pbs-12_3", Sole: true, Attempt: 7,
+				Grace: 10 * time.Second, End: schedtest.Began.Add(10 * time.Minute), NoReturn: site,
+			},
+			Warning: "ESKY_RESUBMIT", Leave: sched.Action{Commands: [][]string{{"/bin/sh", "-c", "qsub job.sh"}}, Exit: 75},
+		},
+		"no answer, interactive": {
+			Env: map[string]string{"PBS_JOBID": "12.server", "PBS_ENVIRONMENT": "PBS_INTERACTIVE", "ESKY_PBS_RERUN": "1"},
+			Job: sched.Job{
+				Scheduler: "pbs", ID: "12.server", Key: "pbs-12", Sole: true, Attempt: 7, Grace: 10 * time.Second, NoReturn: "it is an interactive job",
+			},
+			Warning: "qstat", Leave: sched.Action{Exit: 75},
+		},
+	})
+}
+
+// stand is a stand-in for the module that PBS gives to its hooks.
+const stand = `
+import sys, types
+pbs = types.ModuleType("pbs")
+pbs.EXECJOB_LAUNCH, pbs.EXECJOB_EPILOGUE, pbs.LOG_DEBUG, pbs.LOG_WARNING = 1, 2, 3, 4
+class Job:
+    id, reruns = "12.server", 0
+    def rerun(self): self.reruns += 1
+class Event: pass
+pbs.logmsg = lambda level, text: None
+sys.modules["pbs"] = pbs
+def run(type, status, env=None):
+    e = Event(); e.type, e.job, e.env = type, Job(), {} if env is None else env
+    e.job.Exit_status = status
+    pbs.event = lambda: e
+    exec(open("esky_rerun.py").read(), {})
+    return e
+assert run(pbs.EXECJOB_LAUNCH, None).env == {"ESKY_PBS_RERUN": "1"}
+assert run(pbs.EXECJOB_EPILOGUE, 99).job.reruns == 1
+assert run(pbs.EXECJOB_EPILOGUE, 0).job.reruns == 0
+assert run(pbs.EXECJOB_EPILOGUE, -29).job.reruns == 0
+run(pbs.EXECJOB_LAUNCH, None, env=()) # cannot be changed: the hook must not fail
+`
+
+func TestHook(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("python3 is not installed")
+	}
+	if out, err := exec.Command(python, "-c", stand).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

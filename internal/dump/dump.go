@@ -106,6 +106,7 @@ type Dump struct {
 	agent        *agent.Agent // in the job's namespaces, until all is described
 	agentProcess *process     // the agent, as one that maps segments
 	queueInos    []uint64     // of each of meta.PosixQueues
+	terminals    []*terminal  // as meta.Ptys
 
 	news      news
 	notForked map[int][]procfs.Mapping // by host pid

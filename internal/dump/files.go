@@ -91,6 +91,12 @@ func (d *Dump) collectFiles() error {
 	if len(d.files.refused) > 0 {
 		return &RefusedError{d.files.refused}
 	}
+	if err := d.collectTerminals(); err != nil {
+		return err
+	}
+	if len(d.files.refused) > 0 {
+		return &RefusedError{d.files.refused}
+	}
 	return nil
 }
 
@@ -255,6 +261,9 @@ func (d *Dump) describeFile(f *file) error {
 		}
 		f.pb.Kind, f.pb.Path = imagepb.OpenFile_DIRECTORY, f.link
 	case unix.S_IFCHR:
+		if isTerminal(&f.st) {
+			return d.describeTerminal(f)
+		}
 		f.pb.Kind, f.pb.Path = imagepb.OpenFile_CHARDEV, f.link
 	case unix.S_IFIFO:
 		return d.describePipe(f)

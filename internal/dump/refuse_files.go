@@ -44,7 +44,7 @@ func refuseFile(f *file) string {
 		if isStatelessDevice(&f.st) {
 			return ""
 		}
-		return refuseKind(f.link)
+		return f.refuseDevice()
 	case unix.S_IFBLK:
 		return "a block device cannot be carried"
 	}

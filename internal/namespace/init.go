@@ -125,6 +125,7 @@ func (p *initProcess) mountProc() error {
 	// The message queues of the job's IPC namespace, where the host's were to be
 	// seen (mq_overview(7)). Without the directory nobody misses them.
 	_ = unix.Mount("mqueue", "/dev/mqueue", "mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	mountPts()
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc for the job: %w", err)
 	}

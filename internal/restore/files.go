@@ -27,7 +27,7 @@ func (r *restorer) stagePipe(i, end uint32) uint64 {
 	return r.stageObject(uint32(len(r.meta.Objects))) + 2*uint64(i) + uint64(end)
 }
 func (r *restorer) stageSpare() uint64 { return r.stagePipe(uint32(len(r.meta.Pipes)), 0) }
-func (r *restorer) stageEnd() uint64   { return r.stageSpare() + r.spareSockets() }
+func (r *restorer) stageEnd() uint64   { return r.stagePty(uint32(len(r.meta.Ptys)), 0) }
 
 // first is the lowest descriptor that is free in the seed and in every process
 // until its descriptors are in place; so what is opened gets this number. Up to
@@ -39,7 +39,7 @@ const (
 
 // openFiles sets the stage.
 func (r *restorer) openFiles() error {
-	limit := unix.Rlimit{Cur: r.stageEnd() + first + 8, Max: r.stageEnd() + first + 8}
+	limit := unix.Rlimit{Cur: r.stageEnd() + first + 8 + r.fillers(), Max: r.stageEnd() + first + 8 + r.fillers()}
 	var have unix.Rlimit
 	if err := unix.Prlimit(r.seed.pid, unix.RLIMIT_NOFILE, nil, &have); err != nil {
 		return err
@@ -77,10 +77,16 @@ func (r *restorer) openFiles() error {
 	if err := r.sockets.make(); err != nil {
 		return fmt.Errorf("put back a %w", err)
 	}
+	if err := r.openPtys(); err != nil {
+		return err
+	}
 	for i, f := range r.meta.OpenFiles {
 		if err := r.openFile(uint32(i), f); err != nil {
 			return fmt.Errorf("open %s again: %w", f.Path, err)
 		}
+	}
+	if err := r.closePtys(); err != nil {
+		return err
 	}
 	return r.unlinkQueues()
 }
@@ -134,6 +140,8 @@ func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 		s.put(at)
 	case imagepb.OpenFile_SOCKET:
 		s.add("fcntl", unix.SYS_FCNTL, at, unix.F_SETFL, status)
+	case imagepb.OpenFile_PTY_MASTER, imagepb.OpenFile_PTY_SLAVE, imagepb.OpenFile_DEV_TTY:
+		r.openTerminal(s, f, at)
 	case imagepb.OpenFile_MQUEUE:
 		r.openQueueFile(s, f, at)
 	case imagepb.OpenFile_PIDFD: // opened where it belongs, see openPidfds: its process has yet to be made

@@ -32,7 +32,10 @@ func (r *restorer) makeTree() error {
 			return err
 		}
 	}
-	return r.groups()
+	if err := r.groups(); err != nil {
+		return err
+	}
+	return r.setForeground()
 }
 
 // make clones a process off maker, with its pid, and its children off it. parent
@@ -54,6 +57,9 @@ func (r *restorer) make(n *family.Node, maker *task, parent *proc, asSibling boo
 		s := p.script()
 		s.add("setsid", unix.SYS_SETSID)
 		if err := s.do(); err != nil {
+			return fmt.Errorf("pid %d: %w", n.Pid, err)
+		}
+		if err := r.takeTerminal(p); err != nil {
 			return fmt.Errorf("pid %d: %w", n.Pid, err)
 		}
 	}

@@ -433,7 +433,7 @@ func (x Socket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Socket_State.Descriptor instead.
 func (Socket_State) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29, 0}
 }
 
 type Chunk_Codec int32
@@ -482,7 +482,7 @@ func (x Chunk_Codec) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Chunk_Codec.Descriptor instead.
 func (Chunk_Codec) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{38, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{39, 0}
 }
 
 // Image describes one generation of one job.
@@ -1988,7 +1988,8 @@ type OpenFile struct {
 	OwnerKind        uint32                 `protobuf:"varint,120,opt,name=owner_kind,json=ownerKind" json:"owner_kind,omitempty"`    // F_OWNER_TID, F_OWNER_PID, F_OWNER_PGRP of owner_pid
 	PidfdPid         int32                  `protobuf:"varint,24,opt,name=pidfd_pid,json=pidfdPid" json:"pidfd_pid,omitempty"`        // PIDFD: the process, in the job's namespace
 	PosixQueue       uint32                 `protobuf:"varint,160,opt,name=posix_queue,json=posixQueue" json:"posix_queue,omitempty"` // MQUEUE: index into Image.posix_queues
-	Pty              uint32                 `protobuf:"varint,161,opt,name=pty" json:"pty,omitempty"`                                 // PTY_*: index into Image.ptys
+	Pty              uint32                 `protobuf:"varint,161,opt,name=pty" json:"pty,omitempty"`                                 // PTY_*, DEV_TTY: index into Image.ptys
+	HungUp           bool                   `protobuf:"varint,162,opt,name=hung_up,json=hungUp" json:"hung_up,omitempty"`             // PTY_SLAVE: reads nothing, writes nothing any more
 	Socket           *Socket                `protobuf:"bytes,100,opt,name=socket" json:"socket,omitempty"`                            // SOCKET; where it is missing socket_pair and socket_end tell
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -2211,6 +2212,13 @@ func (x *OpenFile) GetPty() uint32 {
 		return x.Pty
 	}
 	return 0
+}
+
+func (x *OpenFile) GetHungUp() bool {
+	if x != nil {
+		return x.HungUp
+	}
+	return false
 }
 
 func (x *OpenFile) GetSocket() *Socket {
@@ -3241,20 +3249,19 @@ func (x *PosixMessage) GetText() []byte {
 // Pty is a pair of pseudo-terminals (pty(7)).
 type Pty struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Number        uint32                 `protobuf:"varint,1,opt,name=number" json:"number,omitempty"`                                  // of /dev/pts
-	Termios       []byte                 `protobuf:"bytes,2,opt,name=termios" json:"termios,omitempty"`                                 // struct termios2
-	Window        []byte                 `protobuf:"bytes,3,opt,name=window" json:"window,omitempty"`                                   // struct winsize
-	Locked        bool                   `protobuf:"varint,4,opt,name=locked" json:"locked,omitempty"`                                  // TIOCSPTLCK
-	Packet        bool                   `protobuf:"varint,5,opt,name=packet" json:"packet,omitempty"`                                  // TIOCPKT
-	Exclusive     bool                   `protobuf:"varint,6,opt,name=exclusive" json:"exclusive,omitempty"`                            // TIOCEXCL
-	HungUp        bool                   `protobuf:"varint,7,opt,name=hung_up,json=hungUp" json:"hung_up,omitempty"`                    // the slave, by vhangup or the end of its session
-	Session       int32                  `protobuf:"varint,8,opt,name=session" json:"session,omitempty"`                                // whose controlling terminal it is
-	Foreground    int32                  `protobuf:"varint,9,opt,name=foreground" json:"foreground,omitempty"`                          // process group
-	Input         []byte                 `protobuf:"bytes,10,opt,name=input" json:"input,omitempty"`                                    // to be read from the slave
-	Output        []byte                 `protobuf:"bytes,11,opt,name=output" json:"output,omitempty"`                                  // to be read from the master
-	Mode          uint32                 `protobuf:"varint,12,opt,name=mode" json:"mode,omitempty"`                                     // of the slave's file
-	PacketStatus  uint32                 `protobuf:"varint,13,opt,name=packet_status,json=packetStatus" json:"packet_status,omitempty"` // TIOCPKT_* that the master has not read yet
-	NoMaster      bool                   `protobuf:"varint,14,opt,name=no_master,json=noMaster" json:"no_master,omitempty"`             // all descriptors of the master are closed
+	Number        uint32                 `protobuf:"varint,1,opt,name=number" json:"number,omitempty"` // of /dev/pts
+	Termios       *Termios               `protobuf:"bytes,2,opt,name=termios" json:"termios,omitempty"`
+	Window        []uint32               `protobuf:"varint,3,rep,packed,name=window" json:"window,omitempty"`  // rows, columns, and both in pixels
+	Locked        bool                   `protobuf:"varint,4,opt,name=locked" json:"locked,omitempty"`         // TIOCSPTLCK
+	Packet        bool                   `protobuf:"varint,5,opt,name=packet" json:"packet,omitempty"`         // TIOCPKT
+	Exclusive     bool                   `protobuf:"varint,6,opt,name=exclusive" json:"exclusive,omitempty"`   // TIOCEXCL
+	Opened        bool                   `protobuf:"varint,7,opt,name=opened" json:"opened,omitempty"`         // the slave has been open once
+	Session       int32                  `protobuf:"varint,8,opt,name=session" json:"session,omitempty"`       // whose controlling terminal it is
+	Foreground    int32                  `protobuf:"varint,9,opt,name=foreground" json:"foreground,omitempty"` // process group
+	Lines         [][]byte               `protobuf:"bytes,10,rep,name=lines" json:"lines,omitempty"`           // input by lines; one without its end was ended by VEOF
+	Partial       []byte                 `protobuf:"bytes,11,opt,name=partial" json:"partial,omitempty"`       // the rest of the input: a line that is being typed, or, without ICANON, all
+	Output        []byte                 `protobuf:"bytes,12,opt,name=output" json:"output,omitempty"`         // to be read from the master
+	Mode          uint32                 `protobuf:"varint,13,opt,name=mode" json:"mode,omitempty"`            // of the slave's file
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3296,14 +3303,14 @@ func (x *Pty) GetNumber() uint32 {
 	return 0
 }
 
-func (x *Pty) GetTermios() []byte {
+func (x *Pty) GetTermios() *Termios {
 	if x != nil {
 		return x.Termios
 	}
 	return nil
 }
 
-func (x *Pty) GetWindow() []byte {
+func (x *Pty) GetWindow() []uint32 {
 	if x != nil {
 		return x.Window
 	}
@@ -3331,9 +3338,9 @@ func (x *Pty) GetExclusive() bool {
 	return false
 }
 
-func (x *Pty) GetHungUp() bool {
+func (x *Pty) GetOpened() bool {
 	if x != nil {
-		return x.HungUp
+		return x.Opened
 	}
 	return false
 }
@@ -3352,9 +3359,16 @@ func (x *Pty) GetForeground() int32 {
 	return 0
 }
 
-func (x *Pty) GetInput() []byte {
+func (x *Pty) GetLines() [][]byte {
 	if x != nil {
-		return x.Input
+		return x.Lines
+	}
+	return nil
+}
+
+func (x *Pty) GetPartial() []byte {
+	if x != nil {
+		return x.Partial
 	}
 	return nil
 }
@@ -3373,18 +3387,97 @@ func (x *Pty) GetMode() uint32 {
 	return 0
 }
 
-func (x *Pty) GetPacketStatus() uint32 {
+// Termios is struct termios2 (ioctl_tty(2)).
+type Termios struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Iflag         uint32                 `protobuf:"varint,1,opt,name=iflag" json:"iflag,omitempty"`
+	Oflag         uint32                 `protobuf:"varint,2,opt,name=oflag" json:"oflag,omitempty"`
+	Cflag         uint32                 `protobuf:"varint,3,opt,name=cflag" json:"cflag,omitempty"`
+	Lflag         uint32                 `protobuf:"varint,4,opt,name=lflag" json:"lflag,omitempty"`
+	Cc            []byte                 `protobuf:"bytes,5,opt,name=cc" json:"cc,omitempty"`
+	Ispeed        uint32                 `protobuf:"varint,6,opt,name=ispeed" json:"ispeed,omitempty"`
+	Ospeed        uint32                 `protobuf:"varint,7,opt,name=ospeed" json:"ospeed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Termios) Reset() {
+	*x = Termios{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Termios) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Termios) ProtoMessage() {}
+
+func (x *Termios) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	if x != nil {
-		return x.PacketStatus
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Termios.ProtoReflect.Descriptor instead.
+func (*Termios) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Termios) GetIflag() uint32 {
+	if x != nil {
+		return x.Iflag
 	}
 	return 0
 }
 
-func (x *Pty) GetNoMaster() bool {
+func (x *Termios) GetOflag() uint32 {
 	if x != nil {
-		return x.NoMaster
+		return x.Oflag
 	}
-	return false
+	return 0
+}
+
+func (x *Termios) GetCflag() uint32 {
+	if x != nil {
+		return x.Cflag
+	}
+	return 0
+}
+
+func (x *Termios) GetLflag() uint32 {
+	if x != nil {
+		return x.Lflag
+	}
+	return 0
+}
+
+func (x *Termios) GetCc() []byte {
+	if x != nil {
+		return x.Cc
+	}
+	return nil
+}
+
+func (x *Termios) GetIspeed() uint32 {
+	if x != nil {
+		return x.Ispeed
+	}
+	return 0
+}
+
+func (x *Termios) GetOspeed() uint32 {
+	if x != nil {
+		return x.Ospeed
+	}
+	return 0
 }
 
 type Pipe struct {
@@ -3400,7 +3493,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3412,7 +3505,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3425,7 +3518,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Pipe) GetCapacity() uint32 {
@@ -3473,7 +3566,7 @@ type SocketPair struct {
 
 func (x *SocketPair) Reset() {
 	*x = SocketPair{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3485,7 +3578,7 @@ func (x *SocketPair) String() string {
 func (*SocketPair) ProtoMessage() {}
 
 func (x *SocketPair) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3498,7 +3591,7 @@ func (x *SocketPair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketPair.ProtoReflect.Descriptor instead.
 func (*SocketPair) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{26}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SocketPair) GetType() int32 {
@@ -3532,7 +3625,7 @@ type SocketEnd struct {
 
 func (x *SocketEnd) Reset() {
 	*x = SocketEnd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3544,7 +3637,7 @@ func (x *SocketEnd) String() string {
 func (*SocketEnd) ProtoMessage() {}
 
 func (x *SocketEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3557,7 +3650,7 @@ func (x *SocketEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketEnd.ProtoReflect.Descriptor instead.
 func (*SocketEnd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{27}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SocketEnd) GetClosed() bool {
@@ -3648,7 +3741,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3753,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3766,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Socket) GetDomain() int32 {
@@ -3800,7 +3893,7 @@ type SocketOption struct {
 
 func (x *SocketOption) Reset() {
 	*x = SocketOption{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3812,7 +3905,7 @@ func (x *SocketOption) String() string {
 func (*SocketOption) ProtoMessage() {}
 
 func (x *SocketOption) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3825,7 +3918,7 @@ func (x *SocketOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketOption.ProtoReflect.Descriptor instead.
 func (*SocketOption) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SocketOption) GetLevel() int32 {
@@ -3862,7 +3955,7 @@ type SocketMessage struct {
 
 func (x *SocketMessage) Reset() {
 	*x = SocketMessage{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3874,7 +3967,7 @@ func (x *SocketMessage) String() string {
 func (*SocketMessage) ProtoMessage() {}
 
 func (x *SocketMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3887,7 +3980,7 @@ func (x *SocketMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketMessage.ProtoReflect.Descriptor instead.
 func (*SocketMessage) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SocketMessage) GetData() []byte {
@@ -3928,7 +4021,7 @@ type Rlimit struct {
 
 func (x *Rlimit) Reset() {
 	*x = Rlimit{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3940,7 +4033,7 @@ func (x *Rlimit) String() string {
 func (*Rlimit) ProtoMessage() {}
 
 func (x *Rlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3953,7 +4046,7 @@ func (x *Rlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rlimit.ProtoReflect.Descriptor instead.
 func (*Rlimit) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{31}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Rlimit) GetSoft() uint64 {
@@ -3982,7 +4075,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3994,7 +4087,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4007,7 +4100,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SigAction) GetHandler() uint64 {
@@ -4047,7 +4140,7 @@ type Siginfo struct {
 
 func (x *Siginfo) Reset() {
 	*x = Siginfo{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4059,7 +4152,7 @@ func (x *Siginfo) String() string {
 func (*Siginfo) ProtoMessage() {}
 
 func (x *Siginfo) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4072,7 +4165,7 @@ func (x *Siginfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Siginfo.ProtoReflect.Descriptor instead.
 func (*Siginfo) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{33}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Siginfo) GetRaw() []byte {
@@ -4092,7 +4185,7 @@ type Itimer struct {
 
 func (x *Itimer) Reset() {
 	*x = Itimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4104,7 +4197,7 @@ func (x *Itimer) String() string {
 func (*Itimer) ProtoMessage() {}
 
 func (x *Itimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4117,7 +4210,7 @@ func (x *Itimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Itimer.ProtoReflect.Descriptor instead.
 func (*Itimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Itimer) GetValueNs() int64 {
@@ -4151,7 +4244,7 @@ type PosixTimer struct {
 
 func (x *PosixTimer) Reset() {
 	*x = PosixTimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4163,7 +4256,7 @@ func (x *PosixTimer) String() string {
 func (*PosixTimer) ProtoMessage() {}
 
 func (x *PosixTimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4176,7 +4269,7 @@ func (x *PosixTimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixTimer.ProtoReflect.Descriptor instead.
 func (*PosixTimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PosixTimer) GetId() int32 {
@@ -4253,7 +4346,7 @@ type PageIndex struct {
 
 func (x *PageIndex) Reset() {
 	*x = PageIndex{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4265,7 +4358,7 @@ func (x *PageIndex) String() string {
 func (*PageIndex) ProtoMessage() {}
 
 func (x *PageIndex) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4278,7 +4371,7 @@ func (x *PageIndex) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageIndex.ProtoReflect.Descriptor instead.
 func (*PageIndex) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{36}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PageIndex) GetChunks() []*Chunk {
@@ -4308,7 +4401,7 @@ type Shared struct {
 
 func (x *Shared) Reset() {
 	*x = Shared{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4320,7 +4413,7 @@ func (x *Shared) String() string {
 func (*Shared) ProtoMessage() {}
 
 func (x *Shared) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4333,7 +4426,7 @@ func (x *Shared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shared.ProtoReflect.Descriptor instead.
 func (*Shared) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{37}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Shared) GetPid() int32 {
@@ -4376,7 +4469,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4388,7 +4481,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4401,7 +4494,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{38}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Chunk) GetFileOffset() uint64 {
@@ -4470,7 +4563,7 @@ type Extent struct {
 
 func (x *Extent) Reset() {
 	*x = Extent{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4482,7 +4575,7 @@ func (x *Extent) String() string {
 func (*Extent) ProtoMessage() {}
 
 func (x *Extent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4495,7 +4588,7 @@ func (x *Extent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extent.ProtoReflect.Descriptor instead.
 func (*Extent) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{39}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Extent) GetAddr() uint64 {
@@ -4708,7 +4801,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x02Fd\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1b\n" +
 	"\topen_file\x18\x02 \x01(\rR\bopenFile\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xd2\b\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xec\b\n" +
 	"\bOpenFile\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.esky.image.OpenFile.KindR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -4741,7 +4834,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\tpidfd_pid\x18\x18 \x01(\x05R\bpidfdPid\x12 \n" +
 	"\vposix_queue\x18\xa0\x01 \x01(\rR\n" +
 	"posixQueue\x12\x11\n" +
-	"\x03pty\x18\xa1\x01 \x01(\rR\x03pty\x12*\n" +
+	"\x03pty\x18\xa1\x01 \x01(\rR\x03pty\x12\x18\n" +
+	"\ahung_up\x18\xa2\x01 \x01(\bR\x06hungUp\x12*\n" +
 	"\x06socket\x18d \x01(\v2\x12.esky.image.SocketR\x06socket\"\xef\x01\n" +
 	"\x04Kind\x12\v\n" +
 	"\aREGULAR\x10\x00\x12\r\n" +
@@ -4866,25 +4960,32 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\bmessages\x18\x06 \x03(\v2\x18.esky.image.PosixMessageR\bmessages\">\n" +
 	"\fPosixMessage\x12\x1a\n" +
 	"\bpriority\x18\x01 \x01(\rR\bpriority\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\fR\x04text\"\xf4\x02\n" +
+	"\x04text\x18\x02 \x01(\fR\x04text\"\xe0\x02\n" +
 	"\x03Pty\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\rR\x06number\x12\x18\n" +
-	"\atermios\x18\x02 \x01(\fR\atermios\x12\x16\n" +
-	"\x06window\x18\x03 \x01(\fR\x06window\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12-\n" +
+	"\atermios\x18\x02 \x01(\v2\x13.esky.image.TermiosR\atermios\x12\x16\n" +
+	"\x06window\x18\x03 \x03(\rR\x06window\x12\x16\n" +
 	"\x06locked\x18\x04 \x01(\bR\x06locked\x12\x16\n" +
 	"\x06packet\x18\x05 \x01(\bR\x06packet\x12\x1c\n" +
-	"\texclusive\x18\x06 \x01(\bR\texclusive\x12\x17\n" +
-	"\ahung_up\x18\a \x01(\bR\x06hungUp\x12\x18\n" +
+	"\texclusive\x18\x06 \x01(\bR\texclusive\x12\x16\n" +
+	"\x06opened\x18\a \x01(\bR\x06opened\x12\x18\n" +
 	"\asession\x18\b \x01(\x05R\asession\x12\x1e\n" +
 	"\n" +
 	"foreground\x18\t \x01(\x05R\n" +
 	"foreground\x12\x14\n" +
-	"\x05input\x18\n" +
-	" \x01(\fR\x05input\x12\x16\n" +
-	"\x06output\x18\v \x01(\fR\x06output\x12\x12\n" +
-	"\x04mode\x18\f \x01(\rR\x04mode\x12#\n" +
-	"\rpacket_status\x18\r \x01(\rR\fpacketStatus\x12\x1b\n" +
-	"\tno_master\x18\x0e \x01(\bR\bnoMaster\"\x8a\x01\n" +
+	"\x05lines\x18\n" +
+	" \x03(\fR\x05lines\x12\x18\n" +
+	"\apartial\x18\v \x01(\fR\apartial\x12\x16\n" +
+	"\x06output\x18\f \x01(\fR\x06output\x12\x12\n" +
+	"\x04mode\x18\r \x01(\rR\x04mode\"\xa1\x01\n" +
+	"\aTermios\x12\x14\n" +
+	"\x05iflag\x18\x01 \x01(\rR\x05iflag\x12\x14\n" +
+	"\x05oflag\x18\x02 \x01(\rR\x05oflag\x12\x14\n" +
+	"\x05cflag\x18\x03 \x01(\rR\x05cflag\x12\x14\n" +
+	"\x05lflag\x18\x04 \x01(\rR\x05lflag\x12\x0e\n" +
+	"\x02cc\x18\x05 \x01(\fR\x02cc\x12\x16\n" +
+	"\x06ispeed\x18\x06 \x01(\rR\x06ispeed\x12\x16\n" +
+	"\x06ospeed\x18\a \x01(\rR\x06ospeed\"\x8a\x01\n" +
 	"\x04Pipe\x12\x1a\n" +
 	"\bcapacity\x18\x01 \x01(\rR\bcapacity\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
@@ -5007,7 +5108,7 @@ func file_internal_image_imagepb_image_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_image_imagepb_image_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(Process_State)(0),     // 0: esky.image.Process.State
 	(Vma_Kind)(0),          // 1: esky.image.Vma.Kind
@@ -5042,21 +5143,22 @@ var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(*PosixQueue)(nil),     // 30: esky.image.PosixQueue
 	(*PosixMessage)(nil),   // 31: esky.image.PosixMessage
 	(*Pty)(nil),            // 32: esky.image.Pty
-	(*Pipe)(nil),           // 33: esky.image.Pipe
-	(*SocketPair)(nil),     // 34: esky.image.SocketPair
-	(*SocketEnd)(nil),      // 35: esky.image.SocketEnd
-	(*Socket)(nil),         // 36: esky.image.Socket
-	(*SocketOption)(nil),   // 37: esky.image.SocketOption
-	(*SocketMessage)(nil),  // 38: esky.image.SocketMessage
-	(*Rlimit)(nil),         // 39: esky.image.Rlimit
-	(*SigAction)(nil),      // 40: esky.image.SigAction
-	(*Siginfo)(nil),        // 41: esky.image.Siginfo
-	(*Itimer)(nil),         // 42: esky.image.Itimer
-	(*PosixTimer)(nil),     // 43: esky.image.PosixTimer
-	(*PageIndex)(nil),      // 44: esky.image.PageIndex
-	(*Shared)(nil),         // 45: esky.image.Shared
-	(*Chunk)(nil),          // 46: esky.image.Chunk
-	(*Extent)(nil),         // 47: esky.image.Extent
+	(*Termios)(nil),        // 33: esky.image.Termios
+	(*Pipe)(nil),           // 34: esky.image.Pipe
+	(*SocketPair)(nil),     // 35: esky.image.SocketPair
+	(*SocketEnd)(nil),      // 36: esky.image.SocketEnd
+	(*Socket)(nil),         // 37: esky.image.Socket
+	(*SocketOption)(nil),   // 38: esky.image.SocketOption
+	(*SocketMessage)(nil),  // 39: esky.image.SocketMessage
+	(*Rlimit)(nil),         // 40: esky.image.Rlimit
+	(*SigAction)(nil),      // 41: esky.image.SigAction
+	(*Siginfo)(nil),        // 42: esky.image.Siginfo
+	(*Itimer)(nil),         // 43: esky.image.Itimer
+	(*PosixTimer)(nil),     // 44: esky.image.PosixTimer
+	(*PageIndex)(nil),      // 45: esky.image.PageIndex
+	(*Shared)(nil),         // 46: esky.image.Shared
+	(*Chunk)(nil),          // 47: esky.image.Chunk
+	(*Extent)(nil),         // 48: esky.image.Extent
 }
 var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	10, // 0: esky.image.Image.host:type_name -> esky.image.Host
@@ -5064,8 +5166,8 @@ var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	13, // 2: esky.image.Image.processes:type_name -> esky.image.Process
 	18, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
 	23, // 4: esky.image.Image.objects:type_name -> esky.image.Object
-	33, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
-	34, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
+	34, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
+	35, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
 	22, // 7: esky.image.Image.job_files:type_name -> esky.image.JobFile
 	25, // 8: esky.image.Image.sysv_segments:type_name -> esky.image.SysvSegment
 	26, // 9: esky.image.Image.sysv_semaphores:type_name -> esky.image.SysvSemaphores
@@ -5079,19 +5181,19 @@ var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	15, // 17: esky.image.Process.mm:type_name -> esky.image.Mm
 	16, // 18: esky.image.Process.vmas:type_name -> esky.image.Vma
 	17, // 19: esky.image.Process.fds:type_name -> esky.image.Fd
-	39, // 20: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
-	40, // 21: esky.image.Process.sigactions:type_name -> esky.image.SigAction
-	41, // 22: esky.image.Process.pending:type_name -> esky.image.Siginfo
-	42, // 23: esky.image.Process.itimers:type_name -> esky.image.Itimer
-	43, // 24: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
+	40, // 20: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
+	41, // 21: esky.image.Process.sigactions:type_name -> esky.image.SigAction
+	42, // 22: esky.image.Process.pending:type_name -> esky.image.Siginfo
+	43, // 23: esky.image.Process.itimers:type_name -> esky.image.Itimer
+	44, // 24: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
 	27, // 25: esky.image.Process.sem_undo:type_name -> esky.image.SemUndo
-	41, // 26: esky.image.Thread.pending:type_name -> esky.image.Siginfo
+	42, // 26: esky.image.Thread.pending:type_name -> esky.image.Siginfo
 	1,  // 27: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
 	2,  // 28: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
 	19, // 29: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
 	20, // 30: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
 	21, // 31: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
-	36, // 32: esky.image.OpenFile.socket:type_name -> esky.image.Socket
+	37, // 32: esky.image.OpenFile.socket:type_name -> esky.image.Socket
 	3,  // 33: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
 	4,  // 34: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
 	5,  // 35: esky.image.Object.kind:type_name -> esky.image.Object.Kind
@@ -5100,20 +5202,21 @@ var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	24, // 38: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
 	29, // 39: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
 	31, // 40: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
-	35, // 41: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
-	6,  // 42: esky.image.Socket.state:type_name -> esky.image.Socket.State
-	37, // 43: esky.image.Socket.options:type_name -> esky.image.SocketOption
-	38, // 44: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
-	46, // 45: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
-	45, // 46: esky.image.PageIndex.shared:type_name -> esky.image.Shared
-	47, // 47: esky.image.Shared.extents:type_name -> esky.image.Extent
-	7,  // 48: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
-	47, // 49: esky.image.Chunk.extents:type_name -> esky.image.Extent
-	50, // [50:50] is the sub-list for method output_type
-	50, // [50:50] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	33, // 41: esky.image.Pty.termios:type_name -> esky.image.Termios
+	36, // 42: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
+	6,  // 43: esky.image.Socket.state:type_name -> esky.image.Socket.State
+	38, // 44: esky.image.Socket.options:type_name -> esky.image.SocketOption
+	39, // 45: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
+	47, // 46: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
+	46, // 47: esky.image.PageIndex.shared:type_name -> esky.image.Shared
+	48, // 48: esky.image.Shared.extents:type_name -> esky.image.Extent
+	7,  // 49: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
+	48, // 50: esky.image.Chunk.extents:type_name -> esky.image.Extent
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_internal_image_imagepb_image_proto_init() }
@@ -5127,7 +5230,7 @@ func file_internal_image_imagepb_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_image_imagepb_image_proto_rawDesc), len(file_internal_image_imagepb_image_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   40,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -27,7 +27,7 @@ func adoptCommand() *cli.Command {
 			storeFlag(),
 			&cli.StringFlag{Name: "name", Usage: "`JOB` key in the store (default: the program's name and PID)"},
 			&cli.BoolFlag{Name: "stop", Usage: "end it (SIGKILL) as soon as the image is published and checked"},
-			&cli.BoolFlag{Name: "cut", Usage: "pipes and sockets that lead to other processes come back with nobody at the other end (default: refused)"},
+			&cli.BoolFlag{Name: "cut", Usage: "pipes that lead to other processes come back with nobody at the other end (default: refused)"},
 			&cli.IntFlag{Name: "keep", Value: 2, Usage: "generations to keep, `N`"},
 			&cli.StringFlag{Name: "compress", Value: "none", Usage: "none, s2 or zstd[:LEVEL]"},
 			jsonFlag(), quietFlag(),

@@ -46,7 +46,7 @@ type Options struct {
 	Dir        string         // of the new generation
 	Codec      image.Codec    //
 	Stop       bool           // keep the job frozen until Release
-	Cut        bool           // accept pipes and sockets that lead outside, as if nobody were there
+	Cut        bool           // accept pipes that lead outside, as if nobody were there
 	Meta       *imagepb.Image // filled in as far as the caller knows
 	HoldLimit  time.Duration  // how long to wait for critical sections
 	Known      []freeze.Sleeper

@@ -183,6 +183,9 @@ func (p *proc) removeStub() error {
 			return err
 		}
 	}
+	if err := p.queueTraps(); err != nil {
+		return err
+	}
 	munmap := tracee.Sys("munmap", unix.SYS_MUNMAP, p.stub, stubLen)
 	if err := tracee.SyscallAt(leader.host, p.insn, leader.regs, munmap); err != nil {
 		return err

@@ -32,6 +32,9 @@ func (p *proc) setSignals(stopped []*proc) error {
 		s.add("sigaction", unix.SYS_RT_SIGACTION, uint64(sig), s.words(a.Handler, a.Flags, a.Restorer, a.Mask), 0, sigsetSize)
 	}
 	for _, info := range p.pb.Pending {
+		if signalOf(info) == uint64(unix.SIGTRAP) {
+			continue // see queueTraps
+		}
 		at := s.bytes(info.Raw)
 		s.add("queue a signal", unix.SYS_RT_SIGQUEUEINFO, uint64(p.pb.Pid), signalOf(info), at)
 		if err := s.doIfFull(); err != nil {
@@ -90,6 +93,9 @@ func signalOf(info *imagepb.Siginfo) uint64 { return uint64(info.Raw[0]) }
 // may a task give every siginfo (rt_sigqueueinfo(2)).
 func (p *proc) queueOwn(t *task, pb *imagepb.Thread) error {
 	for _, info := range pb.Pending {
+		if signalOf(info) == uint64(unix.SIGTRAP) {
+			continue // see queueTraps
+		}
 		s := t.script()
 		s.add("queue a signal", unix.SYS_RT_TGSIGQUEUEINFO, uint64(p.pb.Pid), uint64(pb.Tid), signalOf(info), s.bytes(info.Raw))
 		if err := s.do(); err != nil {

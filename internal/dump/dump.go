@@ -242,10 +242,11 @@ func (d *Dump) abandon() {
 // Release ends the pause of a job that was dumped with Stop: by its end, or by
 // letting it go on.
 func (d *Dump) Release(end bool) error {
-	switch {
-	case !end:
+	if !end {
 		return d.thaw()
-	case d.o.Tree.Adopted():
+	}
+	d.dropConnections()
+	if d.o.Tree.Adopted() {
 		return d.kill()
 	}
 	return unix.Kill(d.o.Tree.Init, unix.SIGKILL) // the tracees end with us, if not with it

@@ -24,6 +24,7 @@ type sockets struct {
 	buf    []byte
 	// waits says whose connection has not been accepted yet, by inode.
 	waits map[uint32]bool
+	tcp   []socket.Row // all of the host, once they were asked for
 }
 
 // jobSocket is a socket of the job.
@@ -119,6 +120,8 @@ func (d *Dump) describeSockets() error {
 		switch s.pb.Domain {
 		case unix.AF_UNIX:
 			why, err = d.describeUnix(s)
+		case unix.AF_INET, unix.AF_INET6:
+			why, err = d.describeInet(s)
 		default:
 			why = refuseDomain(s.pb.Domain)
 		}

@@ -31,6 +31,7 @@ type sockets struct {
 	byFile  map[uint32]*sock
 	helpers map[int32]*helper
 	scratch string // a directory in which names are bound that lead nowhere any more
+	door    uint64
 	spares  uint64 // how many numbers behind the stage are in use
 	buffer  uint64 // in the seed, and so in all helpers, for what is sent
 	room    int
@@ -68,10 +69,10 @@ func (r *restorer) newSockets() *sockets {
 
 // spareSockets is how many numbers behind the stage the sockets may need.
 func (r *restorer) spareSockets() uint64 {
-	n := uint64(0)
+	n := uint64(1)
 	for _, f := range r.meta.OpenFiles {
 		if f.Socket != nil {
-			n += 2 + uint64(len(f.Socket.Queue))
+			n += 4 + uint64(len(f.Socket.Queue))
 		}
 	}
 	return n
@@ -98,7 +99,9 @@ func (t *sockets) make() (err error) {
 	if t.scratch, err = os.MkdirTemp("", "esky-sockets-"); err != nil {
 		return err
 	}
-	for _, step := range []func(*sock) error{t.makeUnixConnection, t.makeUnixNamed, t.listenUnix} {
+	for _, step := range []func(*sock) error{
+		t.makeUnixConnection, t.makeUnixNamed, t.listenUnix, t.makeInetConnection, t.makeInetNamed,
+	} {
 		for _, s := range t.list {
 			if err := step(s); err != nil {
 				return fmt.Errorf("%s: %w", s, err)
@@ -112,6 +115,9 @@ func (s *sock) String() string {
 	if p := unixPath(s.pb.Name); p != "" {
 		return "socket " + p
 	}
+	if hasPort(s.pb.Name) {
+		return "socket " + addressOf(s.pb.Name)
+	}
 	return fmt.Sprintf("socket of file %d", s.file)
 }
 
@@ -124,7 +130,9 @@ func (r *restorer) fillSockets() error {
 	if err := t.mapBuffer(); err != nil {
 		return err
 	}
-	for _, step := range []func(*sock) error{t.fillUnix, t.connectWaiting, t.connectDatagram, t.breakOff, t.shutdown, t.setOptions} {
+	for _, step := range []func(*sock) error{
+		t.fillUnix, t.fillInet, t.connectWaiting, t.connectDatagram, t.connectInet, t.breakOff, t.shutdown, t.setOptions,
+	} {
 		for _, s := range t.list {
 			if err := step(s); err != nil {
 				return fmt.Errorf("put back a %s: %w", s, err)

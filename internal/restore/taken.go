@@ -25,10 +25,15 @@ func (e *TakenError) Error() string { return strings.Join(e.Reasons, "; ") }
 func (r *restorer) checkSockets() error {
 	var taken []string
 	for _, f := range r.meta.OpenFiles {
-		if s := f.Socket; f.Kind == imagepb.OpenFile_SOCKET && s != nil && s.Domain == unix.AF_UNIX {
-			if why := checkUnixName(s); why != "" {
-				taken = append(taken, why)
-			}
+		if f.Kind != imagepb.OpenFile_SOCKET || f.Socket == nil {
+			continue
+		}
+		check := checkUnixName
+		if isInet(f.Socket) {
+			check = checkInetName
+		}
+		if why := check(f.Socket); why != "" {
+			taken = append(taken, why)
 		}
 	}
 	if len(taken) > 0 {

@@ -23,8 +23,10 @@ func doctorCommand() *cli.Command {
 		Name:      "doctor",
 		Usage:     "what this host allows, what is missing, and what to ask the administrator for",
 		UsageText: "esky-wrap doctor [flags]",
-		Flags:     []cli.Flag{storeFlag(), jsonFlag()},
-		Action:    doctor,
+		Flags: []cli.Flag{storeFlag(), jsonFlag(), &cli.StringFlag{
+			Name: "script", Usage: "say what would happen to the job of this script, which need not be submitted yet", TakesFile: true,
+		}},
+		Action: doctor,
 	}
 }
 
@@ -44,6 +46,9 @@ type diagnosis struct {
 func doctor(c *cli.Context) error {
 	if c.Args().Present() {
 		return monitor.Fail(monitor.ExitUsage, "", "doctor takes no names")
+	}
+	if path := c.String("script"); path != "" {
+		return doctorScript(c, path)
 	}
 	d := diagnosis{Version: c.App.Version, Warnings: []string{}}
 	d.Host, _ = os.Hostname()

@@ -34,3 +34,9 @@ func TestAdapter(t *testing.T) {
 		},
 	})
 }
+
+func TestScript(t *testing.T) {
+	schedtest.Scripts(t, Adapter{}, map[string][]string{
+		"#flux: -N1\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"ESKY_RESUBMIT", "--name", "--signal"},
+	})
+}

@@ -49,3 +49,9 @@ func TestAdapter(t *testing.T) {
 		},
 	})
 }
+
+func TestScript(t *testing.T) {
+	schedtest.Scripts(t, Adapter{}, map[string][]string{
+		"#$ -cwd -r n\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"-notify", "h_rt", "-r n"},
+	})
+}

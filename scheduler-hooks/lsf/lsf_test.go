@@ -42,3 +42,9 @@ func TestAdapter(t *testing.T) {
 		},
 	})
 }
+
+func TestScript(t *testing.T) {
+	schedtest.Scripts(t, Adapter{}, map[string][]string{
+		"#BSUB -W 10 -oo out -Is\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"-wa", "add -r", "interactive", "-oo"},
+	})
+}

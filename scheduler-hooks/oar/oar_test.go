@@ -28,3 +28,9 @@ func TestAdapter(t *testing.T) {
 		},
 	})
 }
+
+func TestScript(t *testing.T) {
+	schedtest.Scripts(t, Adapter{}, map[string][]string{
+		"#OAR -l /nodes=1\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"idempotent", "--checkpoint", "--name"},
+	})
+}

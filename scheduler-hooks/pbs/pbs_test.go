@@ -82,3 +82,10 @@ func TestHook(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+func TestScript(t *testing.T) {
+	schedtest.Scripts(t, Adapter{}, map[string][]string{
+		"#PBS -r n\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n":                                    {"walltime", "ESKY_RESUBMIT", "-r n"},
+		"#PBS -l walltime=1:00\nexport ESKY_RESUBMIT='qsub x' ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"--name"},
+	})
+}

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/esky-hpc/esky/internal/sched"
+	"github.com/esky-hpc/esky/internal/sched/schedtest"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -393,4 +394,15 @@ func TestDuration(t *testing.T) {
 			t.Errorf("%q: %v, %v; want %v", in, got, ok, want)
 		}
 	}
+}
+
+func TestScript(t *testing.T) {
+	const run = "export ESKY_STORE=/s\nexec esky-wrap run -- ./p\n"
+	schedtest.Scripts(t, Adapter{}, map[string][]string{
+		"#SBATCH --time=1:00 --requeue --open-mode=append\n#SBATCH --signal=B:USR1@60 # early\n" + run: nil,
+		"#SBATCH -t5 --requeue --open-mode append --signal=USR1@60\n" + run:                            {"--signal=B:USR1@60"},
+		"#SBATCH --signal=B:USR1@60\n#SBATCH --no-requeue -w n1\n" + run:                               {"--open-mode", "--no-requeue", "no --time", "n1"},
+		"#SBATCH --requeue --time=1 --open-mode=append\nexec ./p\n":                                    {"does not run anything", "KillWait"},
+		"#SBATCH --requeue --time=1 --open-mode=append --signal=B:TERM\nesky-wrap run -- ./p\n":        {"exec esky-wrap", "ESKY_STORE"},
+	})
 }

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sched
+
+import (
+	"slices"
+	"strings"
+)
+
+// Script is a job script as it lies on the disk, before it is submitted.
+type Script struct {
+	Options []string // of the directives, "--name=value" as two words
+	Lines   []string // what a shell would run, without comments
+}
+
+// A ScriptReader is an adapter that can say from a job script what would happen.
+type ScriptReader interface {
+	Adapter
+	// Directive begins the lines of a script that are for the scheduler: "#SBATCH".
+	Directive() string
+	// Read tells what the user should know or mend, one sentence each.
+	Read(Script) []string
+}
+
+// ReadScript finds the scheduler that a script is for, by its directives, and
+// tells what would happen. Without directives the adapter is nil.
+func ReadScript(text string) (ScriptReader, []string) {
+	registry.Lock()
+	adapters := slices.Clone(registry.adapters)
+	registry.Unlock()
+	var reader ScriptReader
+	var s Script
+	for _, a := range adapters {
+		r, ok := a.(ScriptReader)
+		if !ok {
+			continue
+		}
+		if found := parseScript(text, r.Directive()); len(found.Options) > len(s.Options) {
+			reader, s = r, found
+		}
+	}
+	if reader == nil {
+		return nil, parseScript(text, "").command()
+	}
+	return reader, append(s.command(), reader.Read(s)...)
+}
+
+func parseScript(text, directive string) Script {
+	var s Script
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		rest, is := strings.CutPrefix(line, directive)
+		switch {
+		case directive != "" && is && (rest == "" || rest[0] == ' ' || rest[0] == '\t'):
+			s.Options = append(s.Options, options(rest)...)
+		case line != "" && line[0] != '#':
+			s.Lines = append(s.Lines, line)
+		}
+	}
+	return s
+}
+
+// options are the words of a directive, up to a comment.
+func options(line string) []string {
+	var all []string
+	for _, word := range strings.Fields(line) {
+		if word[0] == '#' {
+			break
+		}
+		name, value, ok := strings.Cut(word, "=")
+		if !ok || !strings.HasPrefix(word, "--") {
+			all = append(all, strings.Trim(word, `"'`))
+			continue
+		}
+		all = append(all, name, strings.Trim(value, `"'`))
+	}
+	return all
+}
+
+// Has tells whether one of the options is there.
+func (s Script) Has(names ...string) bool {
+	return slices.ContainsFunc(s.Options, func(o string) bool { return slices.Contains(names, o) })
+}
+
+// Value is that of the last of the options that is there; -n5 is as good as -n 5.
+func (s Script) Value(names ...string) string {
+	value := ""
+	for i, o := range s.Options {
+		for _, n := range names {
+			switch {
+			case o == n && i+1 < len(s.Options):
+				value = s.Options[i+1]
+			case len(n) == 2 && len(o) > 2 && strings.HasPrefix(o, n):
+				value = o[2:]
+			}
+		}
+	}
+	return value
+}
+
+// Mentions tells whether a line of the script contains the text.
+func (s Script) Mentions(text string) bool {
+	return slices.ContainsFunc(s.Lines, func(l string) bool { return strings.Contains(l, text) })
+}
+
+// command tells how the script runs esky.
+func (s Script) command() []string {
+	at := slices.IndexFunc(s.Lines, func(l string) bool { return strings.Contains(l, "esky-wrap run") })
+	if at < 0 {
+		return []string{"the script does not run anything under esky: write \"exec esky-wrap run -- PROGRAM\" as its last line"}
+	}
+	var told []string
+	if line := s.Lines[at]; at == len(s.Lines)-1 && !strings.HasPrefix(line, "exec ") && !strings.Contains(line, "srun ") {
+		told = append(told, "the shell stays between the scheduler and esky-wrap, and signals to it do not reach esky: write \"exec esky-wrap run …\"")
+	}
+	if !s.Mentions("ESKY_STORE") && !s.Mentions("--store") {
+		told = append(told, "the store is .esky in the directory where the job starts: set ESKY_STORE or --store to a directory that all hosts share")
+	}
+	return told
+}

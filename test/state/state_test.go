@@ -37,7 +37,8 @@ var notAdopted = map[string]string{
 	"tree":          "a child in a session of its own loses its parent before it is adopted: it is nobody's",
 	"tree-random-1": "the same", "tree-random-2": "the same", "tree-random-3": "the same",
 	"sysv-sem": "System V objects stay with the host", "sysv-sem-wait": "the same", "sysv-msg": "the same",
-	"pids": "the parent is another after a resume",
+	"no-main-thread": "to adopt it is to name a process that looks ended",
+	"pids":           "the parent is another after a resume",
 }
 
 // adoptRefuses are states that only a job in namespaces of its own can have.

@@ -155,7 +155,7 @@ func TestQuick(t *testing.T) {
 		t.Fatal(err)
 	}
 	listed := strings.FieldsFunc(string(data), func(r rune) bool { return strings.ContainsRune(" '\n\t=", r) })
-	always := words("bash dash coreutils gcc make perl") // a build needs them, or Debian itself does
+	always := words("bash dash coreutils gcc make perl golang-go") // a build needs them, or Debian itself does
 	for _, p := range programs() {
 		for _, pkg := range p.packages {
 			if p.quick && !slices.Contains(listed, pkg) && !slices.Contains(always, pkg) {

@@ -35,11 +35,20 @@ func programs() []program {
 		{name: "ruby", uses: "threads, children behind pipes", packages: words("ruby"), needs: words("ruby"), quick: true},
 		{name: "tcl", uses: "an event loop with timers and pipes", packages: words("tcl"), needs: words("tclsh"), quick: true},
 		{name: "python-multiprocessing", uses: "a pool of processes, semaphores, shared memory", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
-		{name: "python-asyncio", uses: "epoll, TCP and unix sockets inside the job, a child, threads", refused: "sockets other than those of socketpair(2)", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
+		{name: "python-asyncio", uses: "epoll, TCP and unix sockets inside the job, a child, threads", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
 		{name: "python-subprocess", uses: "threads that start processes", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
 		{name: "python-sqlite", uses: "SQLite in WAL mode from threads and a child: locks, mapped files", crash: rewritten, packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
 		{name: "node", uses: "workers, shared buffers, the thread pool, epoll", packages: words("nodejs"), needs: words("node")},
 		{name: "java", uses: "the JIT compiler, G1, thread pools", packages: words("default-jdk-headless"), needs: words("java javac")},
+
+		{name: "go-http", uses: "thousands of goroutines, net/http between two of its own processes", packages: words("golang-go"), needs: words("go"), quick: true},
+		{name: "ipython", uses: "an interactive interpreter on a pseudo-terminal", packages: words("ipython3"), needs: words("/usr/bin/ipython3")},
+
+		// Simulations
+		{name: "gromacs", uses: "thread-MPI, OpenMP", packages: words("gromacs"), needs: words("gmx")},
+		{name: "lammps", uses: "OpenMPI, two ranks", packages: words("lammps openmpi-bin"), needs: words("lmp mpirun.openmpi")},
+		{name: "openmpi", uses: "four ranks over shared memory", packages: words("openmpi-bin libopenmpi-dev"), needs: words("mpirun.openmpi mpicc.openmpi")},
+		{name: "mpich", uses: "two ranks over shared memory", packages: words("mpich libmpich-dev"), needs: words("mpirun.mpich mpicc.mpich")},
 
 		// Mathematics
 		{name: "r", uses: "BLAS, random numbers, forked workers", packages: words("r-base-core"), needs: words("Rscript")},
@@ -47,6 +56,8 @@ func programs() []program {
 
 		// Data
 		{name: "sqlite", uses: "bulk insert in WAL mode beside a reader: locks, mapped files", crash: rewritten, packages: words("sqlite3"), needs: words("sqlite3"), quick: true},
+		{name: "redis", uses: "a server with an append-only log and its clients", packages: words("redis-server"), needs: words("redis-server redis-cli")},
+		{name: "postgresql", uses: "a server, its many processes and shared memory, pgbench", packages: words("postgresql"), needs: words("pg_ctlcluster"), crash: rewritten},
 
 		// Pictures
 		{name: "povray", uses: "threads", packages: words("povray"), needs: words("povray")},

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"math/rand"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -92,6 +93,9 @@ func (p program) job(t *testing.T) *harness.Job {
 	if err := os.CopyFS(j.Dir, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
+	if p.build != nil {
+		p.build(t, j.Path("program"))
+	}
 	err := filepath.WalkDir(j.Dir, func(path string, _ os.DirEntry, err error) error {
 		harness.Give(t, path)
 		return err
@@ -105,6 +109,19 @@ func (p program) job(t *testing.T) *harness.Job {
 		}
 	}
 	return j
+}
+
+// buildGo builds a Go program of this module.
+func buildGo(dir string) func(t *testing.T, to string) {
+	return func(t *testing.T, to string) {
+		t.Helper()
+		build := exec.Command("go", "build", "-buildvcs=false", "-o", to, "./test/apps/programs/"+dir)
+		build.Dir = harness.Root()
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
 }
 
 // undisturbed is what the program puts out without esky, and how long it takes.
@@ -221,8 +238,8 @@ func (p program) refuse(t *testing.T, r *result, want string, took time.Duration
 	t.Helper()
 	j := p.job(t)
 	run := j.Start()
-	for range 3 {
-		time.Sleep(min(took/12, 300*time.Millisecond))
+	for wait := took / 3; r.refused < 3; wait = min(took/12, 300*time.Millisecond) {
+		time.Sleep(wait)
 		o := j.TryCheckpoint()
 		if o.Status != harness.ExitHost || !strings.Contains(o.Stderr, p.refused) {
 			t.Fatalf("want status %d with %q: %s", harness.ExitHost, p.refused, o)

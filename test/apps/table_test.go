@@ -2,15 +2,18 @@
 
 package apps
 
+import "testing"
+
 // A program is one row: the directory below programs that it lies in.
 type program struct {
 	name     string
 	uses     string   // what of the system it exercises
 	needs    []string // executables
 	packages []string // that have them; the version of the first is told
-	quick    bool     // a run takes a few seconds, and its packages are in .ci/run
-	crash    string   // why it is not expected to survive a crash, if it is not
-	refused  string   // a part of the sentence by which it is refused, if it is
+	build    func(t *testing.T, to string)
+	quick    bool   // a run takes a few seconds, and its packages are in .ci/run
+	crash    string // why it is not expected to survive a crash, if it is not
+	refused  string // a part of the sentence by which it is refused, if it is
 }
 
 // Reasons why a program may not survive that the whole job is killed: its files
@@ -41,7 +44,7 @@ func programs() []program {
 		{name: "node", uses: "workers, shared buffers, the thread pool, epoll", packages: words("nodejs"), needs: words("node")},
 		{name: "java", uses: "the JIT compiler, G1, thread pools", packages: words("default-jdk-headless"), needs: words("java javac")},
 
-		{name: "go-http", uses: "thousands of goroutines, net/http between two of its own processes", packages: words("golang-go"), needs: words("go"), quick: true},
+		{name: "go-http", uses: "thousands of goroutines, net/http between two of its own processes", packages: words("golang-go"), needs: words("go"), build: buildGo("go-http"), quick: true},
 		{name: "ipython", uses: "an interactive interpreter on a pseudo-terminal", packages: words("ipython3"), needs: words("/usr/bin/ipython3")},
 
 		// Simulations

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,10 +22,15 @@ type cloneArgs struct {
 // never be had, but the kernel examines the right to choose first (alloc_pid in
 // kernel/pid.c): EEXIST means that choosing is allowed, and no child is made.
 func cloneAsMyself() error {
-	pid := int32(os.Getpid())
+	pid := new(int32)
+	*pid = int32(os.Getpid())
+	// args has its address as a number: it must not move with the stack.
+	var pin runtime.Pinner
+	pin.Pin(pid)
+	defer pin.Unpin()
 	args := cloneArgs{
 		exitSignal: uint64(unix.SIGCHLD),
-		setTid:     uint64(uintptr(unsafe.Pointer(&pid))), setTidSize: 1,
+		setTid:     uint64(uintptr(unsafe.Pointer(pid))), setTidSize: 1,
 	}
 	_, _, errno := unix.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0)
 	switch errno {
@@ -62,10 +68,13 @@ func scanOwnPage() error {
 	}
 	defer f.Close()
 	page := uint64(os.Getpagesize())
-	var regions [1][3]uint64 // struct page_region
-	start := uint64(uintptr(unsafe.Pointer(&regions))) &^ (page - 1)
+	regions := new([1][3]uint64) // struct page_region
+	var pin runtime.Pinner
+	pin.Pin(regions)
+	defer pin.Unpin()
+	start := uint64(uintptr(unsafe.Pointer(regions))) &^ (page - 1)
 	arg := pmScanArg{
-		start: start, end: start + page, vec: uint64(uintptr(unsafe.Pointer(&regions))), vecLen: 1,
+		start: start, end: start + page, vec: uint64(uintptr(unsafe.Pointer(regions))), vecLen: 1,
 		mask: pageIsPresent, returnMask: pageIsPresent,
 	}
 	arg.size = uint64(unsafe.Sizeof(arg))

@@ -94,6 +94,42 @@ func TestScanMany(t *testing.T) {
 	}
 }
 
+// TestScanDeep scans at every depth of a stack, some of which make it grow, and
+// so move, between the moment at which the kernel is told where to write and that
+// at which it does.
+func TestScanDeep(t *testing.T) {
+	pagemap, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pagemap.Close()
+	b, base := memory(t, 3, unix.PROT_READ|unix.PROT_WRITE, 0)
+	if err := unix.Madvise(b, unix.MADV_NOHUGEPAGE); err != nil {
+		t.Fatal(err)
+	}
+	b[PageSize] = 1
+	want := [][2]uint64{{1, 2}}
+	for depth := range 1500 {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			got, err := scanAt(depth, pagemap, base, base+3*PageSize)
+			if diff := cmp.Diff(want, in(base, got)); diff != "" || err != nil {
+				t.Errorf("depth %d: %v %s", depth, err, diff)
+			}
+		}()
+		<-done
+	}
+}
+
+//go:noinline
+func scanAt(depth int, pagemap *os.File, start, end uint64) ([]Range, error) {
+	if depth > 0 {
+		return scanAt(depth-1, pagemap, start, end)
+	}
+	return Scan(pagemap, start, end)
+}
+
 // page is a page full of a byte, or of zeros but for the last one.
 func page(v byte) []byte { return bytes.Repeat([]byte{v}, PageSize) }
 

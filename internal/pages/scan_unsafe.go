@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 
@@ -50,6 +51,11 @@ func Scan(pagemap *os.File, start, end uint64) ([]Range, error) {
 func scanRegions(pagemap *os.File, start, end uint64) ([]Range, error) {
 	var found []Range
 	buf := make([]region, regionsACall)
+	// The kernel is told by a number where buf is, so it must not move: not even
+	// with this goroutine's stack, when that grows.
+	var pin runtime.Pinner
+	pin.Pin(&buf[0])
+	defer pin.Unpin()
 	for start < end {
 		arg := scanArg{
 			start: start, end: end,

@@ -38,20 +38,20 @@ func programs() []program {
 		{name: "ruby", uses: "threads, children behind pipes", packages: words("ruby"), needs: words("ruby"), quick: true},
 		{name: "tcl", uses: "an event loop with timers and pipes", packages: words("tcl"), needs: words("tclsh"), quick: true},
 		{name: "python-multiprocessing", uses: "a pool of processes, semaphores, shared memory", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
-		{name: "python-asyncio", uses: "epoll, TCP and unix sockets inside the job, a child, threads", packages: words("python3"), needs: words("/usr/bin/python3"), refused: "sockets of family 2 are not carried yet"},
+		{name: "python-asyncio", uses: "epoll, TCP and unix sockets inside the job, a child, threads", packages: words("python3"), needs: words("/usr/bin/python3")},
 		{name: "python-subprocess", uses: "threads that start processes", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
 		{name: "python-sqlite", uses: "SQLite in WAL mode from threads and a child: locks, mapped files", crash: rewritten, packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
 		{name: "node", uses: "workers, shared buffers, the thread pool, epoll", packages: words("nodejs"), needs: words("node")},
 		{name: "java", uses: "the JIT compiler, G1, thread pools", packages: words("default-jdk-headless"), needs: words("java javac")},
 
-		{name: "go-http", uses: "thousands of goroutines, net/http between two of its own processes", packages: words("golang-go"), needs: words("go"), build: buildGo("go-http"), refused: "sockets of family 2 are not carried yet"},
-		{name: "ipython", uses: "an interactive interpreter on a pseudo-terminal", packages: words("ipython3"), needs: words("/usr/bin/ipython3"), refused: "/dev/ptmx"},
+		{name: "go-http", uses: "thousands of goroutines, net/http between two of its own processes", packages: words("golang-go"), needs: words("go"), build: buildGo("go-http")},
+		{name: "ipython", uses: "an interactive interpreter on a pseudo-terminal", packages: words("ipython3"), needs: words("/usr/bin/ipython3")},
 
 		// Simulations
 		{name: "gromacs", uses: "thread-MPI, OpenMP", packages: words("gromacs"), needs: words("gmx")},
-		{name: "lammps", uses: "OpenMPI, two ranks", packages: words("lammps openmpi-bin"), needs: words("lmp mpirun.openmpi"), refused: "/dev/ptmx"},
-		{name: "openmpi", uses: "four ranks over shared memory", packages: words("openmpi-bin libopenmpi-dev"), needs: words("mpirun.openmpi mpicc.openmpi"), refused: "/dev/ptmx"},
-		{name: "mpich", uses: "two ranks over shared memory", packages: words("mpich libmpich-dev"), needs: words("mpirun.mpich mpicc.mpich"), refused: "sockets of family 2 are not carried yet"},
+		{name: "lammps", uses: "OpenMPI, two ranks", packages: words("lammps openmpi-bin"), needs: words("lmp mpirun.openmpi")},
+		{name: "openmpi", uses: "four ranks over shared memory", packages: words("openmpi-bin libopenmpi-dev"), needs: words("mpirun.openmpi mpicc.openmpi")},
+		{name: "mpich", uses: "two ranks over shared memory", packages: words("mpich libmpich-dev"), needs: words("mpirun.mpich mpicc.mpich")},
 
 		// Mathematics
 		{name: "r", uses: "BLAS, random numbers, forked workers", packages: words("r-base-core"), needs: words("Rscript")},

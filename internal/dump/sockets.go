@@ -139,8 +139,17 @@ func (d *Dump) refuseSocket(f *file, why string) {
 	d.files.refused = append(d.files.refused, fmt.Sprintf("%s: %s", f, why))
 }
 
+// refuseDomain names the family of a socket that cannot be carried
+// (address_families(7)).
 func refuseDomain(domain int32) string {
-	return fmt.Sprintf("sockets of family %d are not carried yet", domain)
+	names := map[int32]string{
+		unix.AF_NETLINK: "netlink", unix.AF_PACKET: "packet", unix.AF_VSOCK: "vsock", unix.AF_ALG: "kernel crypto (AF_ALG)",
+		unix.AF_BLUETOOTH: "bluetooth", unix.AF_CAN: "CAN", unix.AF_XDP: "XDP", unix.AF_RDS: "RDS", unix.AF_TIPC: "TIPC",
+	}
+	if name := names[domain]; name != "" {
+		return name + " sockets are not carried: close it before the checkpoint"
+	}
+	return fmt.Sprintf("sockets of family %d are not carried: close it before the checkpoint", domain)
 }
 
 // other is the reference to the socket with that inode: 1 + its index, 0 where

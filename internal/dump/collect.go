@@ -150,7 +150,7 @@ func (d *Dump) fromOutside(q *process, pb *imagepb.Process) (err error) {
 	if pb.Exe, err = procfs.Link(pid, "exe"); err != nil {
 		return err
 	}
-	if pb.Cwd, err = procfs.Link(pid, "cwd"); err != nil {
+	if err = describeCwd(pid, pb); err != nil {
 		return err
 	}
 	pb.Umask = q.Status.Umask

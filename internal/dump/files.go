@@ -3,6 +3,7 @@
 package dump
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -128,7 +129,10 @@ func (f *file) read() (err error) {
 	if f.info, err = procfs.ReadFdInfo(f.hostPid, f.fd); err != nil {
 		return err
 	}
-	if f.link, err = procfs.Link(f.hostPid, fmt.Sprintf("fd/%d", f.fd)); err != nil {
+	f.link, err = procfs.Link(f.hostPid, fmt.Sprintf("fd/%d", f.fd))
+	if errors.Is(err, unix.ENAMETOOLONG) {
+		f.link = tooLong
+	} else if err != nil {
 		return err
 	}
 	if err := unix.Stat(f.path(), &f.st); err != nil {
@@ -252,14 +256,15 @@ func (d *Dump) describeFile(f *file) error {
 		d.describePidfd(f)
 		return nil
 	}
+	if f.isPath() {
+		d.describePath(f)
+		return nil
+	}
 	switch f.st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		return d.describeRegular(f)
 	case unix.S_IFDIR:
-		if !f.named() {
-			t.refused = append(t.refused, fmt.Sprintf("%s: a directory that was removed cannot be carried yet", f))
-		}
-		f.pb.Kind, f.pb.Path = imagepb.OpenFile_DIRECTORY, f.link
+		d.describeDirectory(f)
 	case unix.S_IFCHR:
 		if isTerminal(&f.st) {
 			return d.describeTerminal(f)
@@ -292,7 +297,7 @@ func (d *Dump) describeRegular(f *file) error {
 		return d.describeMqueue(f)
 	}
 	if f.onKernelFS() {
-		f.pb.Kind, f.pb.Path = imagepb.OpenFile_PROC, f.link
+		d.describeProc(f)
 		return nil
 	}
 	if f.named() || f.nameAgain() {

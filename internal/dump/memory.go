@@ -256,6 +256,9 @@ func without(r pages.Range, others []pages.Range) []pages.Range {
 func (d *Dump) saveView(o *object, v view, part pages.Range) error {
 	s := pages.Source{Object: o.index, Ranges: []pages.Range{part}}
 	read := func(b []byte, at uint64) error { return v.q.mem.ReadAt(b, v.start+at-v.offset) }
+	if o.pb.Kind == imagepb.Object_UNLINKED {
+		read = orZero(read)
+	}
 	s.ReadAt = read
 	if !d.o.Stop {
 		copied, err := anonymous(part.Len())
@@ -387,6 +390,9 @@ func privateMemory(q *process, pb *imagepb.Process, from int, special []procfs.M
 		return s, err
 	}
 	s.ReadAt = mem.ReadAt
+	if slices.ContainsFunc(q.maps, func(m procfs.Mapping) bool { return m.Deleted }) {
+		s.ReadAt = orZero(mem.ReadAt)
+	}
 	for i, v := range pb.Vmas {
 		if v.Shared || v.Kind != imagepb.Vma_ANON && v.Kind != imagepb.Vma_FILE {
 			continue

@@ -15,11 +15,7 @@ func (d *Dump) describePipe(f *file) error {
 	f.pb.Kind = imagepb.OpenFile_PIPE
 	f.pb.WriteEnd = accessMode(f.info.Flags) == unix.O_WRONLY
 	path := ""
-	if f.link[0] == '/' {
-		if !f.named() {
-			d.files.refused = append(d.files.refused, fmt.Sprintf("%s: a FIFO that was removed cannot be carried yet", f))
-			return nil
-		}
+	if f.link[0] == '/' && f.named() { // one that was removed is but a pipe
 		f.pb.Kind, path = imagepb.OpenFile_FIFO, f.link
 	}
 	f.pb.Path = path
@@ -50,6 +46,9 @@ func (d *Dump) readPipe(f *file) (*imagepb.Pipe, error) {
 	}
 	// poll(2) tells of the far end: POLLHUP means no writer, POLLERR no reader.
 	pipe := &imagepb.Pipe{NoReader: !readers, NoWriter: !writers}
+	if !writers && !hangup {
+		hangup = f.neverWritten()
+	}
 	if !d.o.Cut && (!writers && !hangup || !readers && !broken) {
 		d.files.refused = append(d.files.refused, fmt.Sprintf("%s: the other end of this pipe is outside the job%s", f, d.outsideEnd(f)))
 		return nil, nil
@@ -67,6 +66,25 @@ func (d *Dump) readPipe(f *file) (*imagepb.Pipe, error) {
 	pipe.Capacity = uint32(size)
 	pipe.Content, err = peekPipe(int(r.Fd()), size)
 	return pipe, err
+}
+
+// neverWritten says that a pipe is empty and nobody can write to it: a FIFO that
+// was opened for reading before anybody opened it for writing tells poll(2) of no
+// hang-up. For tee(2) it is at its end; if there is a writer, that has to wait.
+func (f *file) neverWritten() bool {
+	r, err := f.openAgain(unix.O_RDONLY | unix.O_NONBLOCK)
+	if err != nil {
+		return false
+	}
+	defer r.Close()
+	var p [2]int
+	if unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+		return false
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	n, err := unix.Tee(int(r.Fd()), p[1], 1, unix.SPLICE_F_NONBLOCK)
+	return n == 0 && err == nil
 }
 
 // pipeEnds says which ends of the file's pipe the job has.

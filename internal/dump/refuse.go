@@ -92,9 +92,6 @@ func refuseProcess(tree freeze.Tree, st *procfs.Stat, status *procfs.Status) []s
 	if root, err := procfs.Link(st.Pid, "root"); err == nil && root != "/" {
 		no("has changed its root directory to %s", root)
 	}
-	if cwd, err := procfs.Link(st.Pid, "cwd"); err == nil && strings.HasSuffix(cwd, " (deleted)") {
-		no("has a working directory that was deleted: %s", strings.TrimSuffix(cwd, " (deleted)"))
-	}
 	return refused
 }
 

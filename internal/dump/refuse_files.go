@@ -4,7 +4,6 @@ package dump
 
 import (
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -34,6 +33,12 @@ func preflightFiles(table *fileTable, hostPid, pid int, comm string) []string {
 func refuseFile(f *file) string {
 	if f.link == pidfdLink {
 		return "" // describePidfd looks at whose it is
+	}
+	switch {
+	case f.link == tooLong:
+		return "it lies too deep to be opened again by its path"
+	case f.isPath():
+		return ""
 	}
 	switch f.st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
@@ -69,10 +74,6 @@ func (f *file) refuseRegular() string {
 		return "a descriptor of a namespace cannot be carried"
 	case secretMagic:
 		return "secret memory (memfd_secret) cannot be read by anybody else"
-	case unix.PROC_SUPER_MAGIC:
-		if rest, ok := strings.CutPrefix(f.link, "/proc/"); ok && rest[0] >= '0' && rest[0] <= '9' {
-			return "a file of a process below /proc is not carried yet"
-		}
 	}
 	return ""
 }

@@ -21,7 +21,7 @@ func (r *restorer) setDescriptors(p *proc) error {
 	used := map[int32]bool{}
 	for _, fd := range p.pb.Fds {
 		used[fd.Number] = true
-		if r.meta.OpenFiles[fd.OpenFile].Kind == imagepb.OpenFile_PIDFD {
+		if isLate(r.meta.OpenFiles[fd.OpenFile]) {
 			continue
 		}
 		flags := uint64(0)
@@ -42,18 +42,19 @@ func (r *restorer) setDescriptors(p *proc) error {
 	if err := s.do(); err != nil {
 		return err
 	}
-	if err := r.openPidfds(p); err != nil {
+	if err := r.openLate(p); err != nil {
 		return err
 	}
 	return r.setFileState(p)
 }
 
-// openPidfds opens the process's pidfds, each description once.
-func (r *restorer) openPidfds(p *proc) error {
+// openLate opens pidfds and files that tell of processes, each description once in
+// each process that has it.
+func (r *restorer) openLate(p *proc) error {
 	at := map[uint32]uint64{}
 	for _, fd := range p.pb.Fds {
 		f := r.meta.OpenFiles[fd.OpenFile]
-		if f.Kind != imagepb.OpenFile_PIDFD {
+		if !isLate(f) {
 			continue
 		}
 		s, number, flags := p.script(), uint64(fd.Number), uint64(0)
@@ -63,17 +64,17 @@ func (r *restorer) openPidfds(p *proc) error {
 		if from, ok := at[fd.OpenFile]; ok {
 			s.add("dup3", unix.SYS_DUP3, from, number, flags)
 		} else {
-			// PIDFD_NONBLOCK and PIDFD_THREAD are O_NONBLOCK and O_EXCL.
-			open := s.add("pidfd_open", unix.SYS_PIDFD_OPEN, uint64(f.PidfdPid), uint64(f.Flags)&(unix.O_NONBLOCK|unix.O_EXCL))
+			open := s.addLate(f)
 			if err := s.do(); err != nil {
 				return err
 			}
-			if got := uint64(open.Result); got != number {
+			if got := uint64(*open); got != number {
 				s.add("dup3", unix.SYS_DUP3, got, number, flags)
 				s.add("close", unix.SYS_CLOSE, got)
 			} else if !fd.Cloexec {
 				s.add("fcntl", unix.SYS_FCNTL, number, unix.F_SETFD, 0)
 			}
+			r.seek(s, f, number)
 			at[fd.OpenFile] = number
 		}
 		if err := s.do(); err != nil {

@@ -105,12 +105,22 @@ func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 	s, at := r.seed.script(), r.stageFile(i)
 	flags := uint64(f.Flags) &^ creation
 	status := flags & (unix.O_NONBLOCK | unix.O_APPEND | unix.O_DIRECT | unix.O_NOATIME)
+	if isLate(f) {
+		return nil // see openLate
+	}
+	path := r.files.now(f.Path)
+	if f.Removed {
+		var err error
+		if path, err = r.removedDir(path, f.Ino); err != nil {
+			return err
+		}
+	}
 	switch f.Kind {
 	case imagepb.OpenFile_STDIO:
 		s.add("dup3", unix.SYS_DUP3, uint64(f.Stdio), at, 0)
 		r.seekStream(s, f, at)
-	case imagepb.OpenFile_REGULAR, imagepb.OpenFile_DIRECTORY, imagepb.OpenFile_CHARDEV, imagepb.OpenFile_PROC:
-		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(r.files.now(f.Path)), flags|unix.O_NOCTTY, 0)
+	case imagepb.OpenFile_REGULAR, imagepb.OpenFile_DIRECTORY, imagepb.OpenFile_CHARDEV, imagepb.OpenFile_PROC, imagepb.OpenFile_PATH:
+		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(path), flags|unix.O_NOCTTY, 0)
 		s.put(at)
 		r.seek(s, f, at)
 	case imagepb.OpenFile_OBJECT_FILE:
@@ -144,7 +154,6 @@ func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 		r.openTerminal(s, f, at)
 	case imagepb.OpenFile_MQUEUE:
 		r.openQueueFile(s, f, at)
-	case imagepb.OpenFile_PIDFD: // opened where it belongs, see openPidfds: its process has yet to be made
 	default:
 		return fmt.Errorf("a file of unknown kind %v", f.Kind)
 	}

@@ -71,8 +71,9 @@ type restorer struct {
 	objects map[uint32]*os.File // staged, to be filled from the page data
 	// segments that are being filled, by the index of their objects
 	segments map[uint32]segment
-	done     map[uint32]bool // descriptions whose state is set
-	owned    map[uint32]bool // and those whose owner is set
+	done     map[uint32]bool   // descriptions whose state is set
+	removed  map[uint64]string // directories that have a name only for now, by inode
+	owned    map[uint32]bool   // and those whose owner is set
 	tick     func(int)
 	notes    []string
 	asleep   []freeze.Sleeper // waits that were entered again
@@ -103,10 +104,11 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	r.files.note = r.note
 	for _, step := range []func() error{
-		r.checkFiles, r.checkSockets, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.fillSockets, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState, r.putFilesBack, r.setLeases, r.letGo,
+		r.checkFiles, r.checkSockets, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.fillSockets, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState, r.removeDirs, r.putFilesBack, r.setLeases, r.letGo,
 	} {
 		if err := step(); err != nil {
 			r.files.discard()
+			_ = r.removeDirs()
 			return nil, err
 		}
 	}

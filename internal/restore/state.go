@@ -61,8 +61,8 @@ func (r *restorer) setState() error {
 // setProcess sets what belongs to a whole process.
 func (r *restorer) setProcess(p *proc) error {
 	pb, s := p.pb, p.script()
-	if pb.Cwd != "/" {
-		s.add("chdir "+pb.Cwd, unix.SYS_CHDIR, s.string(pb.Cwd))
+	if err := r.chdir(s, pb); err != nil {
+		return err
 	}
 	s.add("umask", unix.SYS_UMASK, uint64(pb.Umask))
 	s.add("personality", unix.SYS_PERSONALITY, uint64(pb.Personality))

@@ -148,6 +148,7 @@ const (
 	OpenFile_STDIO       OpenFile_Kind = 11
 	OpenFile_PROC        OpenFile_Kind = 12
 	OpenFile_PIDFD       OpenFile_Kind = 13
+	OpenFile_PATH        OpenFile_Kind = 120
 	OpenFile_MQUEUE      OpenFile_Kind = 160
 	OpenFile_PTY_MASTER  OpenFile_Kind = 161
 	OpenFile_PTY_SLAVE   OpenFile_Kind = 162
@@ -171,6 +172,7 @@ var (
 		11:  "STDIO",
 		12:  "PROC",
 		13:  "PIDFD",
+		120: "PATH",
 		160: "MQUEUE",
 		161: "PTY_MASTER",
 		162: "PTY_SLAVE",
@@ -191,6 +193,7 @@ var (
 		"STDIO":       11,
 		"PROC":        12,
 		"PIDFD":       13,
+		"PATH":        120,
 		"MQUEUE":      160,
 		"PTY_MASTER":  161,
 		"PTY_SLAVE":   162,
@@ -1116,6 +1119,7 @@ type Process struct {
 	ShimBase       uint64                 `protobuf:"varint,24,opt,name=shim_base,json=shimBase" json:"shim_base,omitempty"`         // where the preload library is mapped, 0 if it is not
 	StopSignal     int32                  `protobuf:"zigzag32,25,opt,name=stop_signal,json=stopSignal" json:"stop_signal,omitempty"` // of a STOPPED process
 	ThpDisable     bool                   `protobuf:"varint,26,opt,name=thp_disable,json=thpDisable" json:"thp_disable,omitempty"`
+	CwdRemoved     uint64                 `protobuf:"varint,120,opt,name=cwd_removed,json=cwdRemoved" json:"cwd_removed,omitempty"`    // the working directory has no name any more: its inode
 	StopNoticed    bool                   `protobuf:"varint,27,opt,name=stop_noticed,json=stopNoticed" json:"stop_noticed,omitempty"`  // the parent has waited for the stop of a STOPPED process
 	KeepCaps       bool                   `protobuf:"varint,180,opt,name=keep_caps,json=keepCaps" json:"keep_caps,omitempty"`          // PR_SET_KEEPCAPS
 	Mdwe           uint32                 `protobuf:"varint,181,opt,name=mdwe" json:"mdwe,omitempty"`                                  // PR_SET_MDWE
@@ -1337,6 +1341,13 @@ func (x *Process) GetThpDisable() bool {
 		return x.ThpDisable
 	}
 	return false
+}
+
+func (x *Process) GetCwdRemoved() uint64 {
+	if x != nil {
+		return x.CwdRemoved
+	}
+	return 0
 }
 
 func (x *Process) GetStopNoticed() bool {
@@ -1985,6 +1996,7 @@ type OpenFile struct {
 	OwnerPid         int32                  `protobuf:"zigzag32,21,opt,name=owner_pid,json=ownerPid" json:"owner_pid,omitempty"`     // F_SETOWN
 	OwnerSig         uint32                 `protobuf:"varint,22,opt,name=owner_sig,json=ownerSig" json:"owner_sig,omitempty"`       // F_SETSIG
 	Locks            []*FileLock            `protobuf:"bytes,23,rep,name=locks" json:"locks,omitempty"`
+	Removed          bool                   `protobuf:"varint,121,opt,name=removed" json:"removed,omitempty"`                         // DIRECTORY: it has no name any more; ino tells which are the same
 	OwnerKind        uint32                 `protobuf:"varint,120,opt,name=owner_kind,json=ownerKind" json:"owner_kind,omitempty"`    // F_OWNER_TID, F_OWNER_PID, F_OWNER_PGRP of owner_pid
 	PidfdPid         int32                  `protobuf:"varint,24,opt,name=pidfd_pid,json=pidfdPid" json:"pidfd_pid,omitempty"`        // PIDFD: the process, in the job's namespace
 	PosixQueue       uint32                 `protobuf:"varint,160,opt,name=posix_queue,json=posixQueue" json:"posix_queue,omitempty"` // MQUEUE: index into Image.posix_queues
@@ -2184,6 +2196,13 @@ func (x *OpenFile) GetLocks() []*FileLock {
 		return x.Locks
 	}
 	return nil
+}
+
+func (x *OpenFile) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
 }
 
 func (x *OpenFile) GetOwnerKind() uint32 {
@@ -4680,7 +4699,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\vboottime_ns\x18\x02 \x01(\x03R\n" +
 	"boottimeNs\x12\x1f\n" +
 	"\vrealtime_ns\x18\x03 \x01(\x03R\n" +
-	"realtimeNs\"\x8a\t\n" +
+	"realtimeNs\"\xab\t\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\x05R\x04ppid\x12\x12\n" +
@@ -4713,7 +4732,9 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\vstop_signal\x18\x19 \x01(\x11R\n" +
 	"stopSignal\x12\x1f\n" +
 	"\vthp_disable\x18\x1a \x01(\bR\n" +
-	"thpDisable\x12!\n" +
+	"thpDisable\x12\x1f\n" +
+	"\vcwd_removed\x18x \x01(\x04R\n" +
+	"cwdRemoved\x12!\n" +
 	"\fstop_noticed\x18\x1b \x01(\bR\vstopNoticed\x12\x1c\n" +
 	"\tkeep_caps\x18\xb4\x01 \x01(\bR\bkeepCaps\x12\x13\n" +
 	"\x04mdwe\x18\xb5\x01 \x01(\rR\x04mdwe\x12\x1e\n" +
@@ -4801,7 +4822,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x02Fd\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1b\n" +
 	"\topen_file\x18\x02 \x01(\rR\bopenFile\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xec\b\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\x90\t\n" +
 	"\bOpenFile\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.esky.image.OpenFile.KindR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -4828,7 +4849,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"socket_end\x18\x14 \x01(\rR\tsocketEnd\x12\x1b\n" +
 	"\towner_pid\x18\x15 \x01(\x11R\bownerPid\x12\x1b\n" +
 	"\towner_sig\x18\x16 \x01(\rR\bownerSig\x12*\n" +
-	"\x05locks\x18\x17 \x03(\v2\x14.esky.image.FileLockR\x05locks\x12\x1d\n" +
+	"\x05locks\x18\x17 \x03(\v2\x14.esky.image.FileLockR\x05locks\x12\x18\n" +
+	"\aremoved\x18y \x01(\bR\aremoved\x12\x1d\n" +
 	"\n" +
 	"owner_kind\x18x \x01(\rR\townerKind\x12\x1b\n" +
 	"\tpidfd_pid\x18\x18 \x01(\x05R\bpidfdPid\x12 \n" +
@@ -4836,7 +4858,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"posixQueue\x12\x11\n" +
 	"\x03pty\x18\xa1\x01 \x01(\rR\x03pty\x12\x18\n" +
 	"\ahung_up\x18\xa2\x01 \x01(\bR\x06hungUp\x12*\n" +
-	"\x06socket\x18d \x01(\v2\x12.esky.image.SocketR\x06socket\"\xef\x01\n" +
+	"\x06socket\x18d \x01(\v2\x12.esky.image.SocketR\x06socket\"\xf9\x01\n" +
 	"\x04Kind\x12\v\n" +
 	"\aREGULAR\x10\x00\x12\r\n" +
 	"\tDIRECTORY\x10\x01\x12\v\n" +
@@ -4853,7 +4875,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x12\t\n" +
 	"\x05STDIO\x10\v\x12\b\n" +
 	"\x04PROC\x10\f\x12\t\n" +
-	"\x05PIDFD\x10\r\x12\v\n" +
+	"\x05PIDFD\x10\r\x12\b\n" +
+	"\x04PATH\x10x\x12\v\n" +
 	"\x06MQUEUE\x10\xa0\x01\x12\x0f\n" +
 	"\n" +
 	"PTY_MASTER\x10\xa1\x01\x12\x0e\n" +

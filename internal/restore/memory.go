@@ -128,7 +128,14 @@ func sameLayout(have []procfs.Mapping, want []*imagepb.Vma) error {
 			have[i].Start-have[0].Start == want[i].Start-want[0].Start
 	}
 	if !same {
-		return fmt.Errorf("the kernel's vDSO is laid out otherwise than on the host of the checkpoint")
+		var is, was string
+		for i := range have {
+			is += fmt.Sprintf(" %s %#x", have[i].Path, have[i].Size())
+		}
+		for _, v := range want {
+			was += fmt.Sprintf(" %v %s %#x", v.Kind, v.Name, v.End-v.Start)
+		}
+		return fmt.Errorf("the kernel's vDSO is laid out otherwise than on the host of the checkpoint: here%s, there%s", is, was)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func (d *Dump) describeInet(s *jobSocket) (why string, err error) {
 		return "a packet filter on a socket is not carried yet", nil
 	}
 	switch {
-	case s.pb.Type == unix.SOCK_STREAM && s.pb.Protocol == unix.IPPROTO_TCP:
+	case s.pb.Type == unix.SOCK_STREAM && socket.IsTCP(int(s.pb.Protocol)):
 		return d.describeTCP(s)
 	case s.pb.Type == unix.SOCK_DGRAM && s.pb.Protocol == unix.IPPROTO_UDP:
 		if s.pb.PeerName != nil {

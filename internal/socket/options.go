@@ -40,15 +40,19 @@ var generic = []int{
 
 var ofIP = []int{
 	unix.IP_TOS, unix.IP_TTL, unix.IP_MTU_DISCOVER, unix.IP_RECVERR, unix.IP_PKTINFO, unix.IP_RECVTTL, unix.IP_RECVTOS,
-	unix.IP_FREEBIND, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_MULTICAST_IF, unix.IP_MULTICAST_TTL, unix.IP_MULTICAST_LOOP,
-	unix.IP_MULTICAST_ALL, unix.IP_RECVORIGDSTADDR, unix.IP_MINTTL, unix.IP_UNICAST_IF, ipLocalPorts,
+	unix.IP_FREEBIND, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_RECVORIGDSTADDR, unix.IP_MINTTL, unix.IP_UNICAST_IF, ipLocalPorts,
 }
 
 var ofIPv6 = []int{
 	unix.IPV6_V6ONLY, unix.IPV6_UNICAST_HOPS, unix.IPV6_TCLASS, unix.IPV6_RECVTCLASS, unix.IPV6_MTU_DISCOVER, unix.IPV6_RECVERR,
-	unix.IPV6_RECVPKTINFO, unix.IPV6_RECVHOPLIMIT, unix.IPV6_DONTFRAG, unix.IPV6_FREEBIND, unix.IPV6_MULTICAST_IF,
-	unix.IPV6_MULTICAST_HOPS, unix.IPV6_MULTICAST_LOOP, ipv6AutoLabel, unix.IPV6_ADDR_PREFERENCES,
+	unix.IPV6_RECVPKTINFO, unix.IPV6_RECVHOPLIMIT, unix.IPV6_DONTFRAG, unix.IPV6_FREEBIND, ipv6AutoLabel, unix.IPV6_ADDR_PREFERENCES,
 }
+
+// Streams have these too, and refuse to have them set (ip(7)).
+var (
+	ofMulticast   = []int{unix.IP_MULTICAST_IF, unix.IP_MULTICAST_TTL, unix.IP_MULTICAST_LOOP, unix.IP_MULTICAST_ALL}
+	ofMulticastV6 = []int{unix.IPV6_MULTICAST_IF, unix.IPV6_MULTICAST_HOPS, unix.IPV6_MULTICAST_LOOP}
+)
 
 var ofTCP = []int{
 	unix.TCP_NODELAY, unix.TCP_CORK, unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT, unix.TCP_SYNCNT, unix.TCP_LINGER2,
@@ -78,12 +82,22 @@ func Options(domain, kind, protocol int) []OptionName {
 		return all
 	}
 	switch {
-	case kind == unix.SOCK_STREAM && (protocol == unix.IPPROTO_TCP || protocol == 0):
+	case kind == unix.SOCK_STREAM && IsTCP(protocol):
 		add(unix.IPPROTO_TCP, ofTCP)
-	case kind == unix.SOCK_DGRAM && (protocol == unix.IPPROTO_UDP || protocol == 0):
+	case kind == unix.SOCK_DGRAM && protocol == unix.IPPROTO_UDP:
+		add(unix.IPPROTO_IP, ofMulticast)
+		if domain == unix.AF_INET6 {
+			add(unix.IPPROTO_IPV6, ofMulticastV6)
+		}
 		add(unix.IPPROTO_UDP, ofUDP)
 	}
 	return all
+}
+
+// IsTCP says that a protocol is TCP, or the multipath TCP in which Go's programs
+// listen: a connection to one that has plain TCP is plain TCP.
+func IsTCP(protocol int) bool {
+	return protocol == unix.IPPROTO_TCP || protocol == unix.IPPROTO_MPTCP
 }
 
 // SetByUser leaves out the sizes of buffers that the program has not asked for:

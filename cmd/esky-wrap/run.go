@@ -60,6 +60,7 @@ func monitorJob(c *cli.Context, cfg monitor.Config) error {
 	cfg.Adapter, _ = sched.Find(facts.Env)
 	cfg.Engine = monitor.Native{}
 	cfg.Reporter = newUI(c.Bool("json"), c.Bool("quiet"))
+	defer keepTerminal()()
 	code, err := monitor.Run(c.Context, cfg)
 	if err != nil {
 		return err

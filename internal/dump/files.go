@@ -240,7 +240,7 @@ func (d *Dump) describeFile(f *file) error {
 		return err
 	}
 	if i, ok := t.stream(f); ok {
-		f.pb.Kind, f.pb.Stdio = imagepb.OpenFile_STDIO, uint32(i)
+		f.pb.Kind, f.pb.Stdio, f.pb.Termios = imagepb.OpenFile_STDIO, uint32(i), f.modes()
 		d.describeRegularState(f)
 		return nil
 	}

@@ -204,6 +204,23 @@ func encodeTermios(t *unix.Termios) *imagepb.Termios {
 	}
 }
 
+// modes are those of a terminal that the job was given, nil of anything else.
+func (f *file) modes() *imagepb.Termios {
+	if !isTerminal(&f.st) {
+		return nil
+	}
+	fd, err := f.borrow()
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS2)
+	if err != nil {
+		return nil // hung up
+	}
+	return encodeTermios(t)
+}
+
 // sessionOf is the job's number of a session that we know by the host's.
 func (d *Dump) sessionOf(host int) int32 {
 	for _, p := range d.frozen.Processes {

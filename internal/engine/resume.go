@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/namespace"
@@ -60,6 +62,12 @@ func Resume(ctx context.Context, o ResumeOptions, progress func(Progress)) (*Job
 	}
 	j.known = result.Sleepers
 	j.remember()
+	for _, f := range meta.OpenFiles {
+		if f.Termios != nil { // the terminal may have another size
+			_ = j.Signal(unix.SIGWINCH)
+			break
+		}
+	}
 	return j, &ResumeReport{Took: time.Since(began), Bytes: result.Bytes, Notes: append(i.Notes, result.Notes...)}, nil
 }
 

@@ -119,6 +119,7 @@ func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 	case imagepb.OpenFile_STDIO:
 		s.add("dup3", unix.SYS_DUP3, uint64(f.Stdio), at, 0)
 		r.seekStream(s, f, at)
+		r.setStreamModes(f)
 	case imagepb.OpenFile_REGULAR, imagepb.OpenFile_DIRECTORY, imagepb.OpenFile_CHARDEV, imagepb.OpenFile_PROC, imagepb.OpenFile_PATH:
 		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(path), flags|unix.O_NOCTTY, 0)
 		s.put(at)

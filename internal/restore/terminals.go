@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/pty"
 )
 
@@ -107,17 +108,46 @@ func (r *restorer) openPty(i uint32, p *imagepb.Pty) error {
 
 func ptsPath(p *imagepb.Pty) string { return fmt.Sprintf("/dev/pts/%d", p.Number) }
 
+// setStreamModes gives the terminal that the job is now on the modes that the
+// program had set on the one before; not that of a shell in whose background the
+// job is.
+func (r *restorer) setStreamModes(f *imagepb.OpenFile) {
+	if f.Termios == nil {
+		return
+	}
+	fd, err := r.borrow(uint64(f.Stdio)) // its file may be another user's
+	if err == nil {
+		defer unix.Close(fd)
+		_, err = unix.IoctlGetTermios(fd, unix.TCGETS2)
+	}
+	if err != nil {
+		if f.Stdio == 0 {
+			r.note("standard input was a terminal and is none now: the job reads what it is given here")
+		}
+		return
+	}
+	if st, err := procfs.ReadStat(r.init, 0); err != nil || st.Tpgid != st.Pgrp {
+		return
+	}
+	t := decodeTermios(f.Termios)
+	_ = unix.IoctlSetTermios(fd, unix.TCSETS2, &t) // another kind of line may not know them
+}
+
 func ptyState(p *imagepb.Pty) pty.State {
 	s := pty.State{Locked: p.Locked, Packet: p.Packet, Exclusive: p.Exclusive}
 	if w := p.Window; len(w) == 4 {
 		s.Window = unix.Winsize{Row: uint16(w[0]), Col: uint16(w[1]), Xpixel: uint16(w[2]), Ypixel: uint16(w[3])}
 	}
-	t := p.Termios
-	s.Termios = unix.Termios{
+	s.Termios = decodeTermios(p.Termios)
+	return s
+}
+
+func decodeTermios(t *imagepb.Termios) unix.Termios {
+	modes := unix.Termios{
 		Iflag: t.GetIflag(), Oflag: t.GetOflag(), Cflag: t.GetCflag(), Lflag: t.GetLflag(), Ispeed: t.GetIspeed(), Ospeed: t.GetOspeed(),
 	}
-	copy(s.Termios.Cc[:], t.GetCc())
-	return s
+	copy(modes.Cc[:], t.GetCc())
+	return modes
 }
 
 // openTerminal opens one description of a terminal.

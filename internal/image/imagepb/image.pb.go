@@ -2001,6 +2001,7 @@ type OpenFile struct {
 	PidfdPid         int32                  `protobuf:"varint,24,opt,name=pidfd_pid,json=pidfdPid" json:"pidfd_pid,omitempty"`        // PIDFD: the process, in the job's namespace
 	PosixQueue       uint32                 `protobuf:"varint,160,opt,name=posix_queue,json=posixQueue" json:"posix_queue,omitempty"` // MQUEUE: index into Image.posix_queues
 	Pty              uint32                 `protobuf:"varint,161,opt,name=pty" json:"pty,omitempty"`                                 // PTY_*, DEV_TTY: index into Image.ptys
+	Termios          *Termios               `protobuf:"bytes,163,opt,name=termios" json:"termios,omitempty"`                          // STDIO: of a terminal that the job was given
 	HungUp           bool                   `protobuf:"varint,162,opt,name=hung_up,json=hungUp" json:"hung_up,omitempty"`             // PTY_SLAVE: reads nothing, writes nothing any more
 	Socket           *Socket                `protobuf:"bytes,100,opt,name=socket" json:"socket,omitempty"`                            // SOCKET; where it is missing socket_pair and socket_end tell
 	unknownFields    protoimpl.UnknownFields
@@ -2231,6 +2232,13 @@ func (x *OpenFile) GetPty() uint32 {
 		return x.Pty
 	}
 	return 0
+}
+
+func (x *OpenFile) GetTermios() *Termios {
+	if x != nil {
+		return x.Termios
+	}
+	return nil
 }
 
 func (x *OpenFile) GetHungUp() bool {
@@ -4822,7 +4830,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x02Fd\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1b\n" +
 	"\topen_file\x18\x02 \x01(\rR\bopenFile\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\x90\t\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xc0\t\n" +
 	"\bOpenFile\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.esky.image.OpenFile.KindR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -4856,7 +4864,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\tpidfd_pid\x18\x18 \x01(\x05R\bpidfdPid\x12 \n" +
 	"\vposix_queue\x18\xa0\x01 \x01(\rR\n" +
 	"posixQueue\x12\x11\n" +
-	"\x03pty\x18\xa1\x01 \x01(\rR\x03pty\x12\x18\n" +
+	"\x03pty\x18\xa1\x01 \x01(\rR\x03pty\x12.\n" +
+	"\atermios\x18\xa3\x01 \x01(\v2\x13.esky.image.TermiosR\atermios\x12\x18\n" +
 	"\ahung_up\x18\xa2\x01 \x01(\bR\x06hungUp\x12*\n" +
 	"\x06socket\x18d \x01(\v2\x12.esky.image.SocketR\x06socket\"\xf9\x01\n" +
 	"\x04Kind\x12\v\n" +
@@ -5216,30 +5225,31 @@ var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	19, // 29: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
 	20, // 30: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
 	21, // 31: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
-	37, // 32: esky.image.OpenFile.socket:type_name -> esky.image.Socket
-	3,  // 33: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
-	4,  // 34: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
-	5,  // 35: esky.image.Object.kind:type_name -> esky.image.Object.Kind
-	24, // 36: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
-	24, // 37: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
-	24, // 38: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
-	29, // 39: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
-	31, // 40: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
-	33, // 41: esky.image.Pty.termios:type_name -> esky.image.Termios
-	36, // 42: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
-	6,  // 43: esky.image.Socket.state:type_name -> esky.image.Socket.State
-	38, // 44: esky.image.Socket.options:type_name -> esky.image.SocketOption
-	39, // 45: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
-	47, // 46: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
-	46, // 47: esky.image.PageIndex.shared:type_name -> esky.image.Shared
-	48, // 48: esky.image.Shared.extents:type_name -> esky.image.Extent
-	7,  // 49: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
-	48, // 50: esky.image.Chunk.extents:type_name -> esky.image.Extent
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	33, // 32: esky.image.OpenFile.termios:type_name -> esky.image.Termios
+	37, // 33: esky.image.OpenFile.socket:type_name -> esky.image.Socket
+	3,  // 34: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
+	4,  // 35: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
+	5,  // 36: esky.image.Object.kind:type_name -> esky.image.Object.Kind
+	24, // 37: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
+	24, // 38: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
+	24, // 39: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
+	29, // 40: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
+	31, // 41: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
+	33, // 42: esky.image.Pty.termios:type_name -> esky.image.Termios
+	36, // 43: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
+	6,  // 44: esky.image.Socket.state:type_name -> esky.image.Socket.State
+	38, // 45: esky.image.Socket.options:type_name -> esky.image.SocketOption
+	39, // 46: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
+	47, // 47: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
+	46, // 48: esky.image.PageIndex.shared:type_name -> esky.image.Shared
+	48, // 49: esky.image.Shared.extents:type_name -> esky.image.Extent
+	7,  // 50: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
+	48, // 51: esky.image.Chunk.extents:type_name -> esky.image.Extent
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_internal_image_imagepb_image_proto_init() }

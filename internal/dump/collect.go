@@ -140,6 +140,9 @@ func (d *Dump) collectProcess(q *process) (*imagepb.Process, error) {
 			return nil, err
 		}
 	}
+	if err := q.askFutureLock(pb); err != nil {
+		return nil, err
+	}
 	pb.Fds = d.files.of[q.Pid]
 	return pb, d.newsOf(q)
 }

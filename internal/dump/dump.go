@@ -108,8 +108,8 @@ type Dump struct {
 	queueInos    []uint64     // of each of meta.PosixQueues
 	terminals    []*terminal  // as meta.Ptys
 
-	news      news
-	notForked map[int][]procfs.Mapping // by host pid
+	news   news
+	before *beforehand
 }
 
 // freezeLimit is how long all threads together may take to stop.
@@ -118,7 +118,7 @@ const freezeLimit = 10 * time.Second
 // Run dumps the job. After an error the job runs on, whatever o.Stop says.
 func Run(ctx context.Context, o Options) (_ *Dump, _ *Result, err error) {
 	d := &Dump{o: o, meta: o.Meta}
-	if d.notForked, err = preflight(o.Tree); err != nil {
+	if d.before, err = preflight(o.Tree); err != nil {
 		return nil, nil, err
 	}
 	if d.writer, err = image.Create(o.Dir, o.Codec); err != nil {

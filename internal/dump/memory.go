@@ -52,12 +52,12 @@ func (d *Dump) collectVmas(q *process, pb *imagepb.Process) error {
 	if d.o.Stop {
 		return nil
 	}
-	return d.copyNotForked(q)
+	return d.copyNotForked(q, pb)
 }
 
 // copyNotForked copies, in the pause, what the snapshot will not have.
-func (d *Dump) copyNotForked(q *process) error {
-	for _, m := range d.notForked[q.HostPid] {
+func (d *Dump) copyNotForked(q *process, pb *imagepb.Process) error {
+	for _, m := range d.before.notForked[q.HostPid] {
 		if i := indexOf(q.maps, m.Start); i < 0 || q.maps[i].End != m.End {
 			return changedMeanwhile(q.Pid, m.Start)
 		}
@@ -67,9 +67,15 @@ func (d *Dump) copyNotForked(q *process) error {
 			return err
 		}
 		s.Ranges, err = pages.Scan(pagemap, m.Start, m.End)
+		guards, guardErr := pages.Guards(pagemap, m.Start, m.End)
 		pagemap.Close()
-		if err != nil {
+		if err = cmp.Or(err, guardErr); err != nil {
 			return err
+		}
+		for _, v := range pb.Vmas {
+			if v.Start == m.Start {
+				v.Guards = pages.ToExtents(guards)
+			}
 		}
 		copied, err := anonymous(m.Size())
 		if err != nil {
@@ -292,11 +298,11 @@ func (d *Dump) memory() ([]pages.Source, error) {
 			from = q.snapshot
 		}
 		pb := d.processOf(q)
-		special := d.notForked[q.HostPid]
+		special := d.before.notForked[q.HostPid]
 		if q.snapshot == 0 {
 			special = nil
 		}
-		if err := addFlags(pb, from, special, q.snapshot != 0); err != nil {
+		if err := d.addFlags(q, pb, from, special); err != nil {
 			return nil, err
 		}
 		s, err := privateMemory(q, pb, from, special)
@@ -343,78 +349,6 @@ func (d *Dump) processOf(q *process) *imagepb.Process {
 		}
 	}
 	return nil
-}
-
-// addFlags copies VmFlags to the mappings. smaps walks all page tables, so it
-// is read here and not in the pause.
-func addFlags(pb *imagepb.Process, from int, special []procfs.Mapping, snapshot bool) error {
-	smaps, err := procfs.ReadSmaps(from)
-	if err != nil {
-		return err
-	}
-	smaps = append(smaps, special...)
-	slices.SortStableFunc(smaps, func(a, b procfs.Mapping) int { return cmp.Compare(a.Start, b.Start) })
-	for _, v := range pb.Vmas {
-		i, _ := slices.BinarySearchFunc(smaps, v.Start, func(m procfs.Mapping, at uint64) int {
-			if m.End <= at {
-				return -1
-			}
-			if m.Start > at {
-				return 1
-			}
-			return 0
-		})
-		missing := i >= len(smaps) || smaps[i].Start > v.Start
-		if snapshot && (missing || smaps[i].Has("wf") && indexOf(special, v.Start) < 0) {
-			return changedMeanwhile(int(pb.Pid), v.Start)
-		}
-		if !missing {
-			if why := refuseMap(&smaps[i]); why != "" {
-				return &RefusedError{[]string{fmt.Sprintf("pid %d maps %s at %#x: %s", pb.Pid, v.Path, v.Start, why)}}
-			}
-			v.Flags = strings.Join(smaps[i].VmFlags, " ")
-		}
-	}
-	return nil
-}
-
-func privateMemory(q *process, pb *imagepb.Process, from int, special []procfs.Mapping) (pages.Source, error) {
-	s := pages.Source{Pid: pb.Pid}
-	pagemap, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", from))
-	if err != nil {
-		return s, err
-	}
-	defer pagemap.Close()
-	mem, err := pages.OpenMemory(from) // stays open until the worker ends
-	if err != nil {
-		return s, err
-	}
-	s.ReadAt = mem.ReadAt
-	if slices.ContainsFunc(q.maps, func(m procfs.Mapping) bool { return m.Deleted }) {
-		s.ReadAt = orZero(mem.ReadAt)
-	}
-	for i, v := range pb.Vmas {
-		if v.Shared || v.Kind != imagepb.Vma_ANON && v.Kind != imagepb.Vma_FILE {
-			continue
-		}
-		if indexOf(special, v.Start) >= 0 {
-			continue // copied already
-		}
-		if q.maps[indexOf(q.maps, v.Start)].Deleted { // all of it, see kindOf
-			s.Ranges = append(s.Ranges, pages.Range{Start: pb.Vmas[i].Start, End: pb.Vmas[i].End})
-			continue
-		}
-		ranges, err := pages.Scan(pagemap, v.Start, v.End)
-		if err != nil {
-			return s, err
-		}
-		s.Ranges = append(s.Ranges, ranges...)
-	}
-	return s, nil
-}
-
-func indexOf(maps []procfs.Mapping, start uint64) int {
-	return slices.IndexFunc(maps, func(m procfs.Mapping) bool { return m.Start == start })
 }
 
 // mappedFiles are the files whose mappings the image needs on the next host.

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/pages"
+
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/procfs"
 )
@@ -138,7 +140,7 @@ func orZero(readAt func([]byte, uint64) error) func([]byte, uint64) error {
 		}
 		for piece := range slices.Chunk(b, os.Getpagesize()) {
 			err := readAt(piece, at)
-			if errors.Is(err, unix.EIO) || errors.Is(err, unix.EFAULT) {
+			if errors.Is(err, pages.ErrUnreadable) || errors.Is(err, unix.EFAULT) {
 				clear(piece)
 			} else if err != nil {
 				return err

@@ -13,25 +13,25 @@ import (
 
 // preflight looks, without stopping anybody, for state that cannot be carried.
 // What changes between this look and the freeze is found by collect.
-// It returns, by host pid, the mappings that a snapshot would not have.
-func preflight(tree freeze.Tree) (notForked map[int][]procfs.Mapping, err error) {
+// It returns what a snapshot would not tell.
+func preflight(tree freeze.Tree) (*beforehand, error) {
 	pids, err := tree.Members()
 	if err != nil {
 		return nil, err
 	}
-	notForked = map[int][]procfs.Mapping{}
+	before := &beforehand{notForked: map[int][]procfs.Mapping{}, locked: map[int][]procfs.Mapping{}}
 	table := newFileTable(tree)
 	var refused []string
 	for _, pid := range pids {
-		refused = append(refused, preflightProcess(tree, table, pid, notForked)...)
+		refused = append(refused, preflightProcess(tree, table, pid, before)...)
 	}
 	if len(refused) > 0 {
 		return nil, &RefusedError{refused}
 	}
-	return notForked, nil
+	return before, nil
 }
 
-func preflightProcess(tree freeze.Tree, table *fileTable, pid int, notForked map[int][]procfs.Mapping) []string {
+func preflightProcess(tree freeze.Tree, table *fileTable, pid int, before *beforehand) []string {
 	stat, err := procfs.ReadStat(pid, 0)
 	if err != nil || stat.State == 'Z' {
 		return nil
@@ -45,10 +45,7 @@ func preflightProcess(tree freeze.Tree, table *fileTable, pid int, notForked map
 	if maps, err := procfs.ReadSmaps(pid); err == nil {
 		refused = append(refused, refuseMaps(last(status.NSpid), stat.Comm, maps)...)
 		for i := range maps {
-			// MADV_DONTFORK, MADV_WIPEONFORK of madvise(2)
-			if maps[i].Has("dc") && !maps[i].Has("io") && !maps[i].Has("pf") || maps[i].Has("wf") {
-				notForked[pid] = append(notForked[pid], maps[i])
-			}
+			before.note(pid, &maps[i])
 		}
 	}
 	return append(refused, preflightFiles(table, pid, last(status.NSpid), stat.Comm)...)

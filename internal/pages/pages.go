@@ -12,11 +12,13 @@ package pages
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
@@ -69,7 +71,7 @@ func Store(ctx context.Context, w *image.Writer, sources []Source, tick func(byt
 		batch = nil
 		for _, k := range kin {
 			shared := Union(k.shared)
-			w.Share(k.Pid, sources[i].Pid, toExtents(shared))
+			w.Share(k.Pid, sources[i].Pid, ToExtents(shared))
 			k.Ranges = Subtract(k.Ranges, shared)
 			tick(int(total(shared)))
 		}
@@ -230,11 +232,18 @@ func OpenMemory(pid int) (*Memory, error) {
 
 // ReadAt fills b from addr.
 func (m *Memory) ReadAt(b []byte, addr uint64) error {
-	if _, err := m.f.ReadAt(b, int64(addr)); err != nil {
+	_, err := m.f.ReadAt(b, int64(addr))
+	if errors.Is(err, unix.EIO) {
+		err = ErrUnreadable // not that of a disk
+	}
+	if err != nil {
 		return fmt.Errorf("read %d bytes of memory at %#x: %w", len(b), addr, err)
 	}
 	return nil
 }
+
+// ErrUnreadable says that there is nothing to read at an address.
+var ErrUnreadable = errors.New("there is no memory that can be read")
 
 // Fill copies b to memory at addr that nobody has touched yet. It is WriteAt,
 // but faster where the mapping may be written to: process_vm_writev(2) takes

@@ -283,8 +283,8 @@ func TestStoreUnreadable(t *testing.T) {
 	}
 	defer mem.Close()
 	sources := []Source{{Ranges: []Range{{PageSize, 20 * image.ChunkSize}}, ReadAt: mem.ReadAt}}
-	if err := Store(context.Background(), w, sources, func(int) {}); !errors.Is(err, unix.EIO) {
-		t.Errorf("error %v, not EIO", err)
+	if err := Store(context.Background(), w, sources, func(int) {}); !errors.Is(err, ErrUnreadable) {
+		t.Errorf("error %v, not %v", err, ErrUnreadable)
 	}
 }
 

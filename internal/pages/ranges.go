@@ -99,8 +99,8 @@ func FromExtents(extents []*imagepb.Extent) []Range {
 	return out
 }
 
-// toExtents gives ranges as extents; none is too long for one.
-func toExtents(ranges []Range) []*imagepb.Extent {
+// ToExtents gives ranges as extents; none is too long for one.
+func ToExtents(ranges []Range) []*imagepb.Extent {
 	const most = 1 << 30
 	var out []*imagepb.Extent
 	for _, r := range ranges {

@@ -22,6 +22,7 @@ const (
 	isPresent    = 1 << 3
 	isSwapped    = 1 << 4
 	isZeroPage   = 1 << 5
+	isGuard      = 1 << 8 // since Linux 6.15
 	regionsACall = 1024
 )
 
@@ -32,14 +33,23 @@ type scanArg struct {
 
 type region struct{ start, end, categories uint64 }
 
-var noPagemapScan atomic.Bool
+var noPagemapScan, noGuards atomic.Bool
 
 // Scan lists the ranges of [start, end) in which a private mapping of the
 // process has pages of its own: present or swapped out, neither of the file nor
 // the shared page of zeros. pagemap is the open /proc/PID/pagemap.
 func Scan(pagemap *os.File, start, end uint64) ([]Range, error) {
 	if !noPagemapScan.Load() {
-		ranges, err := scanRegions(pagemap, start, end)
+		arg := scanArg{
+			inverted: isFile | isZeroPage, mask: isFile | isZeroPage,
+			anyOf: isPresent | isSwapped, returned: isPresent,
+		}
+		ranges, err := scanRegions(pagemap, start, end, arg)
+		if err == nil && len(ranges) > 0 { // a guard looks like a page that was swapped out
+			var guards []Range
+			guards, err = Guards(pagemap, start, end)
+			ranges = Subtract(ranges, guards)
+		}
 		if !errors.Is(err, unix.ENOTTY) {
 			return ranges, err
 		}
@@ -48,7 +58,21 @@ func Scan(pagemap *os.File, start, end uint64) ([]Range, error) {
 	return scanEntries(pagemap, start, end)
 }
 
-func scanRegions(pagemap *os.File, start, end uint64) ([]Range, error) {
+// Guards lists the guard regions in [start, end) (MADV_GUARD_INSTALL of
+// madvise(2)). Linux 6.13 and 6.14 have them and do not tell.
+func Guards(pagemap *os.File, start, end uint64) ([]Range, error) {
+	if noPagemapScan.Load() || noGuards.Load() {
+		return nil, nil
+	}
+	ranges, err := scanRegions(pagemap, start, end, scanArg{mask: isGuard, returned: isGuard})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTTY) {
+		noGuards.Store(true)
+		return nil, nil
+	}
+	return ranges, err
+}
+
+func scanRegions(pagemap *os.File, start, end uint64, arg scanArg) ([]Range, error) {
 	var found []Range
 	buf := make([]region, regionsACall)
 	// The kernel is told by a number where buf is, so it must not move: not even
@@ -57,12 +81,8 @@ func scanRegions(pagemap *os.File, start, end uint64) ([]Range, error) {
 	pin.Pin(&buf[0])
 	defer pin.Unpin()
 	for start < end {
-		arg := scanArg{
-			start: start, end: end,
-			vec: uint64(uintptr(unsafe.Pointer(&buf[0]))), vecLen: regionsACall,
-			inverted: isFile | isZeroPage, mask: isFile | isZeroPage,
-			anyOf: isPresent | isSwapped, returned: isPresent,
-		}
+		arg.start, arg.end, arg.walkEnd = start, end, 0
+		arg.vec, arg.vecLen = uint64(uintptr(unsafe.Pointer(&buf[0]))), regionsACall
 		arg.size = uint64(unsafe.Sizeof(arg))
 		n, _, errno := unix.Syscall(unix.SYS_IOCTL, pagemap.Fd(), pagemapScan, uintptr(unsafe.Pointer(&arg)))
 		if errno != 0 {

@@ -242,6 +242,9 @@ func (p *proc) mmap(s *script, r *restorer, v *imagepb.Vma) {
 	default:
 		flags |= unix.MAP_ANONYMOUS
 	}
+	if hasFlag(v, "dp") {
+		flags = flags&^unix.MAP_TYPE | unix.MAP_DROPPABLE
+	}
 	if hasFlag(v, "gd") {
 		flags |= unix.MAP_GROWSDOWN
 	}
@@ -259,34 +262,6 @@ func (p *proc) mmap(s *script, r *restorer, v *imagepb.Vma) {
 
 func hasFlag(v *imagepb.Vma, flag string) bool {
 	return strings.Contains(" "+v.Flags+" ", " "+flag+" ")
-}
-
-// VmFlags of proc_pid_smaps(5) and the advice of madvise(2) that sets them:
-// early what helps the loading, late what concerns the future.
-var (
-	earlyAdvice = map[string]uint64{"hg": unix.MADV_HUGEPAGE, "nh": unix.MADV_NOHUGEPAGE}
-	lateAdvice  = map[string]uint64{
-		"dc": unix.MADV_DONTFORK, "wf": unix.MADV_WIPEONFORK, "dd": unix.MADV_DONTDUMP,
-		"mg": unix.MADV_MERGEABLE, "rr": unix.MADV_RANDOM, "sr": unix.MADV_SEQUENTIAL,
-	}
-)
-
-// advise sets what mappings are marked with, and locks what was locked.
-func (p *proc) advise(s *script) error {
-	for _, v := range p.pb.Vmas {
-		for flag, advice := range lateAdvice {
-			if hasFlag(v, flag) && v.Kind != imagepb.Vma_VVAR && v.Kind != imagepb.Vma_VDSO {
-				s.add("madvise", unix.SYS_MADVISE, v.Start, v.End-v.Start, advice)
-			}
-		}
-		if hasFlag(v, "lo") {
-			s.add("mlock", unix.SYS_MLOCK, v.Start, v.End-v.Start)
-		}
-		if err := s.doIfFull(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // load fills the memory of all processes and objects from the page data.

@@ -74,14 +74,7 @@ func (r *restorer) setProcess(p *proc) error {
 	}
 	r.mergeMemory(p)
 	askExtended(s, pb)
-	return p.adviseAndRun(s)
-}
-
-func (p *proc) adviseAndRun(s *script) error {
-	if err := p.advise(s); err != nil {
-		return err
-	}
-	return s.do()
+	return r.advise(p, s)
 }
 
 // setThreads sets what belongs to each thread, last of all its powers: it has

@@ -20,6 +20,7 @@ type way struct {
 	stops int // how often it is taken away; 0: one checkpoint while it runs on
 	bare  bool
 	adopt bool // started without esky; adopted while it runs on, adopted and ended, resumed
+	crash bool // the image is made while it runs on, and then all is killed
 }
 
 // ways; the last is without the preload library, which a static program never
@@ -30,6 +31,7 @@ var ways = []way{
 	{name: "thrice", stops: 3},
 	{name: "bare", stops: 1, bare: true},
 	{name: "adopt", stops: 1, adopt: true},
+	{name: "crash", crash: true},
 }
 
 // notAdopted are programs that tell nothing, with the reason.
@@ -52,6 +54,8 @@ var adoptRefuses = map[string]string{
 // preload library cannot do without; and what adopts knows nothing of libc.
 func (b build) without(w way) bool {
 	switch {
+	case w.crash:
+		return !snapshotTells(b)
 	case w.bare:
 		return b.kind == "static" || b.argv[0] == "api"
 	case w.adopt:
@@ -62,7 +66,7 @@ func (b build) without(w way) bool {
 
 // TestState drives every program, in every build, each way.
 func TestState(t *testing.T) {
-	table := harness.NewTable(t, "state", "alone", "live", "stop", "thrice", "bare", "adopt")
+	table := harness.NewTable(t, "state", "alone", "live", "stop", "thrice", "bare", "adopt", "crash")
 	programs, messages := builds(t), &refusals{}
 	t.Cleanup(func() { checkDoc(t, messages) })
 	for _, b := range programs {
@@ -108,6 +112,12 @@ func (b build) job(t *testing.T, binary string) *harness.Job {
 	return harness.NewJob(t, append([]string{binary, "status"}, b.argv[1:]...)...)
 }
 
+// snapshotTells says that the program is about memory, of which an image that is
+// made while the job runs on has the word of a snapshot.
+func snapshotTells(b build) bool {
+	return b.fate == "carried" && (b.argv[0] == "mem" || b.argv[0] == "vma")
+}
+
 // drive is one cell of the matrix.
 func drive(j *harness.Job, messages *refusals, b build, w way) {
 	j.T.Helper()
@@ -116,6 +126,10 @@ func drive(j *harness.Job, messages *refusals, b build, w way) {
 	switch {
 	case b.fate == "refused":
 		messages.note(b, j.Dir, refused(j, r, w, b.words))
+	case w.crash:
+		j.Checkpoint()
+		r.Crash()
+		r = j.Start()
 	case w.stops == 0:
 		j.Checkpoint()
 	}

@@ -1127,6 +1127,7 @@ type Process struct {
 	MemoryMerge    bool                   `protobuf:"varint,184,opt,name=memory_merge,json=memoryMerge" json:"memory_merge,omitempty"` // PR_SET_MEMORY_MERGE
 	Continued      bool                   `protobuf:"varint,183,opt,name=continued" json:"continued,omitempty"`                        // SIGCONT has made it run on, and the parent has not waited for that
 	SemUndo        []*SemUndo             `protobuf:"bytes,160,rep,name=sem_undo,json=semUndo" json:"sem_undo,omitempty"`              // SEM_UNDO of semop(2)
+	LockFuture     uint32                 `protobuf:"varint,140,opt,name=lock_future,json=lockFuture" json:"lock_future,omitempty"`    // MCL_ flags by which memory that is mapped later is locked (mlockall(2)); 0: it is not
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1397,6 +1398,13 @@ func (x *Process) GetSemUndo() []*SemUndo {
 		return x.SemUndo
 	}
 	return nil
+}
+
+func (x *Process) GetLockFuture() uint32 {
+	if x != nil {
+		return x.LockFuture
+	}
+	return 0
 }
 
 type Thread struct {
@@ -1799,6 +1807,7 @@ type Vma struct {
 	Flags         string                 `protobuf:"bytes,9,opt,name=flags" json:"flags,omitempty"`                                     // VmFlags of smaps, as the kernel spells them
 	Name          string                 `protobuf:"bytes,10,opt,name=name" json:"name,omitempty"`                                      // [heap], [stack], [anon:…], [vvar_vclock], for people and for VVAR
 	WritableFile  bool                   `protobuf:"varint,11,opt,name=writable_file,json=writableFile" json:"writable_file,omitempty"` // a shared file mapping that was opened for writing
+	Guards        []*Extent              `protobuf:"bytes,140,rep,name=guards" json:"guards,omitempty"`                                 // guard regions (MADV_GUARD_INSTALL)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1908,6 +1917,13 @@ func (x *Vma) GetWritableFile() bool {
 		return x.WritableFile
 	}
 	return false
+}
+
+func (x *Vma) GetGuards() []*Extent {
+	if x != nil {
+		return x.Guards
+	}
+	return nil
 }
 
 type Fd struct {
@@ -4707,7 +4723,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\vboottime_ns\x18\x02 \x01(\x03R\n" +
 	"boottimeNs\x12\x1f\n" +
 	"\vrealtime_ns\x18\x03 \x01(\x03R\n" +
-	"realtimeNs\"\xab\t\n" +
+	"realtimeNs\"\xcd\t\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\x05R\x04ppid\x12\x12\n" +
@@ -4750,7 +4766,9 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"xcomp_perm\x18\xb6\x01 \x01(\x04R\txcompPerm\x12\"\n" +
 	"\fmemory_merge\x18\xb8\x01 \x01(\bR\vmemoryMerge\x12\x1d\n" +
 	"\tcontinued\x18\xb7\x01 \x01(\bR\tcontinued\x12/\n" +
-	"\bsem_undo\x18\xa0\x01 \x03(\v2\x13.esky.image.SemUndoR\asemUndo\"-\n" +
+	"\bsem_undo\x18\xa0\x01 \x03(\v2\x13.esky.image.SemUndoR\asemUndo\x12 \n" +
+	"\vlock_future\x18\x8c\x01 \x01(\rR\n" +
+	"lockFuture\"-\n" +
 	"\x05State\x12\v\n" +
 	"\aRUNNING\x10\x00\x12\v\n" +
 	"\aSTOPPED\x10\x01\x12\n" +
@@ -4806,7 +4824,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\tenv_start\x18\n" +
 	" \x01(\x04R\benvStart\x12\x17\n" +
 	"\aenv_end\x18\v \x01(\x04R\x06envEnd\x12\x12\n" +
-	"\x04auxv\x18\f \x01(\fR\x04auxv\"\xd2\x02\n" +
+	"\x04auxv\x18\f \x01(\fR\x04auxv\"\xff\x02\n" +
 	"\x03Vma\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\x12\x12\n" +
@@ -4819,7 +4837,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x05flags\x18\t \x01(\tR\x05flags\x12\x12\n" +
 	"\x04name\x18\n" +
 	" \x01(\tR\x04name\x12#\n" +
-	"\rwritable_file\x18\v \x01(\bR\fwritableFile\":\n" +
+	"\rwritable_file\x18\v \x01(\bR\fwritableFile\x12+\n" +
+	"\x06guards\x18\x8c\x01 \x03(\v2\x12.esky.image.ExtentR\x06guards\":\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04ANON\x10\x00\x12\b\n" +
 	"\x04FILE\x10\x01\x12\n" +
@@ -5221,35 +5240,36 @@ var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	27, // 25: esky.image.Process.sem_undo:type_name -> esky.image.SemUndo
 	42, // 26: esky.image.Thread.pending:type_name -> esky.image.Siginfo
 	1,  // 27: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
-	2,  // 28: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
-	19, // 29: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
-	20, // 30: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
-	21, // 31: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
-	33, // 32: esky.image.OpenFile.termios:type_name -> esky.image.Termios
-	37, // 33: esky.image.OpenFile.socket:type_name -> esky.image.Socket
-	3,  // 34: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
-	4,  // 35: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
-	5,  // 36: esky.image.Object.kind:type_name -> esky.image.Object.Kind
-	24, // 37: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
-	24, // 38: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
-	24, // 39: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
-	29, // 40: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
-	31, // 41: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
-	33, // 42: esky.image.Pty.termios:type_name -> esky.image.Termios
-	36, // 43: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
-	6,  // 44: esky.image.Socket.state:type_name -> esky.image.Socket.State
-	38, // 45: esky.image.Socket.options:type_name -> esky.image.SocketOption
-	39, // 46: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
-	47, // 47: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
-	46, // 48: esky.image.PageIndex.shared:type_name -> esky.image.Shared
-	48, // 49: esky.image.Shared.extents:type_name -> esky.image.Extent
-	7,  // 50: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
-	48, // 51: esky.image.Chunk.extents:type_name -> esky.image.Extent
-	52, // [52:52] is the sub-list for method output_type
-	52, // [52:52] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	48, // 28: esky.image.Vma.guards:type_name -> esky.image.Extent
+	2,  // 29: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
+	19, // 30: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
+	20, // 31: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
+	21, // 32: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
+	33, // 33: esky.image.OpenFile.termios:type_name -> esky.image.Termios
+	37, // 34: esky.image.OpenFile.socket:type_name -> esky.image.Socket
+	3,  // 35: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
+	4,  // 36: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
+	5,  // 37: esky.image.Object.kind:type_name -> esky.image.Object.Kind
+	24, // 38: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
+	24, // 39: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
+	24, // 40: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
+	29, // 41: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
+	31, // 42: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
+	33, // 43: esky.image.Pty.termios:type_name -> esky.image.Termios
+	36, // 44: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
+	6,  // 45: esky.image.Socket.state:type_name -> esky.image.Socket.State
+	38, // 46: esky.image.Socket.options:type_name -> esky.image.SocketOption
+	39, // 47: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
+	47, // 48: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
+	46, // 49: esky.image.PageIndex.shared:type_name -> esky.image.Shared
+	48, // 50: esky.image.Shared.extents:type_name -> esky.image.Extent
+	7,  // 51: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
+	48, // 52: esky.image.Chunk.extents:type_name -> esky.image.Extent
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_internal_image_imagepb_image_proto_init() }

@@ -31,6 +31,10 @@ type dumpRequest struct {
 	Meta      []byte
 	HoldLimit time.Duration
 	Known     []freeze.Sleeper
+
+	// The worker has no environment: what dump.Options wants of it.
+	Scratch, PrivateScratch []string
+	FilesLimit              uint64
 }
 
 // defaultHold is how long critical sections and callbacks may keep a
@@ -63,6 +67,11 @@ func Save(ctx context.Context, o CheckpointOptions, progress func(Progress)) (*C
 // save has a worker make the image that the request describes.
 func save(ctx context.Context, req dumpRequest, progress func(Progress)) (*Checkpoint, *dump.Result, error) {
 	began := time.Now()
+	var err error
+	if req.FilesLimit, err = filesLimit(); err != nil {
+		return nil, nil, err
+	}
+	req.Scratch, req.PrivateScratch = jobfiles.Scratch(os.Getenv)
 	w, err := startWorker(dumpVerb, req)
 	if err != nil {
 		return nil, nil, err
@@ -163,13 +172,8 @@ func dumpJob(c *channel) error {
 		}
 		verdict <- v
 	}()
-	limit, err := filesLimit()
-	if err != nil {
-		return err
-	}
-	scratch, private := jobfiles.Scratch(os.Getenv)
 	d, result, err := dump.Run(ctx, dump.Options{
-		Scratch: scratch, PrivateScratch: private, FilesLimit: limit,
+		Scratch: req.Scratch, PrivateScratch: req.PrivateScratch, FilesLimit: req.FilesLimit,
 		Tree: req.Tree, MainPid: req.Main, MainStatus: req.Status, Dir: req.Dir, Codec: req.Codec, Stop: req.Stop, Cut: req.Cut, Meta: meta,
 		HoldLimit: req.HoldLimit, Known: req.Known, Progress: c.progress,
 	})

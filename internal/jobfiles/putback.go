@@ -214,7 +214,7 @@ func (j *Job) notePlaced(f *imagepb.JobFile, keep string) {
 	switch {
 	case keep != "":
 		j.o.Note("%s was put back; another file was there, which is in %s now", f.Path, keep)
-	case !f.Local || j.o.SameHost:
+	case !f.Local: // what another host, or a new scratch directory, lacks is expected
 		j.o.Note("%s was put back; it was gone", f.Path)
 	}
 }

@@ -60,7 +60,7 @@ func TestDynamicSymbols(t *testing.T) {
 		"has esky_on_checkpoint (weak)",
 		"has esky_release (weak)",
 		"wants __environ (weak)",
-		"wants gnu_get_libc_version (weak)",
+		"wants esky_real (weak)", "wants esky_virtual (weak)", "wants gnu_get_libc_version (weak)",
 		"wants pthread_create (weak)",
 	}
 	if d := cmp.Diff(want, got); d != "" {

@@ -43,12 +43,13 @@ func Library() []byte {
 // Install writes the library into dir, unless the same is there already, and
 // returns its path. The name carries a hash of the content: a library that
 // running jobs have mapped is never replaced by another.
-func Install(dir string) (string, error) {
-	lib := Library()
+func Install(dir string) (string, error) { return installAs(dir, Library(), Name()) }
+
+func installAs(dir string, lib []byte, name string) (string, error) {
 	if lib == nil {
 		return "", ErrNotBuilt
 	}
-	path := filepath.Join(dir, Name())
+	path := filepath.Join(dir, name)
 	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, lib) {
 		return path, nil
 	}
@@ -62,14 +63,15 @@ func Install(dir string) (string, error) {
 // in. Where a process has a file of this name mapped, Layout holds for it.
 func Name() string { return name() }
 
-var name = sync.OnceValue(func() string {
-	lib := Library()
+var name = sync.OnceValue(func() string { return nameOf("libesky", Library()) })
+
+func nameOf(stem string, lib []byte) string {
 	if lib == nil {
 		return ""
 	}
 	sum := sha256.Sum256(lib)
-	return fmt.Sprintf("libesky-%x.so", sum[:6])
-})
+	return fmt.Sprintf("%s-%x.so", stem, sum[:6])
+}
 
 // writeFile replaces path by one rename, so that no other host ever sees, or
 // maps, half a library. 0755 whatever the umask: dlopen needs no x bit, but

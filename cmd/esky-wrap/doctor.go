@@ -35,6 +35,7 @@ type diagnosis struct {
 	Host      string       `json:"host"`
 	Version   string       `json:"esky_version"`
 	OK        bool         `json:"ok"`
+	Mode      string       `json:"mode"` // namespace or shim
 	Checks    []host.Check `json:"checks"`
 	Scheduler string       `json:"scheduler"`
 	Job       string       `json:"job,omitempty"`
@@ -53,6 +54,7 @@ func doctor(c *cli.Context) error {
 	d := diagnosis{Version: c.App.Version, Warnings: []string{}}
 	d.Host, _ = os.Hostname()
 	d.Checks = append(host.Probe(), storeCheck(c.String("store")))
+	d.chooseMode()
 	d.OK = len(host.Missing(d.Checks)) == 0
 	d.schedule(c.Context)
 	if err := newUI(c.Bool("json"), false).answer(d, d.print); err != nil {

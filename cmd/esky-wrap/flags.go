@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/monitor"
 )
@@ -38,13 +39,16 @@ func lifeFlags() []cli.Flag {
 		&cli.IntFlag{Name: "keep", Value: 2, Usage: "generations to keep, `N`"},
 		&cli.StringFlag{Name: "compress", Value: "none", Usage: "none, s2 or zstd[:LEVEL]"},
 		&cli.StringFlag{Name: "files", Value: "rollback", Usage: "files that changed since the checkpoint: rollback, accept or strict"},
+		&cli.StringFlag{Name: "mode", EnvVars: []string{"ESKY_MODE"}, Usage: "how the job keeps its process numbers: namespace or shim (default: namespace where the host allows it)"},
 		jsonFlag(), quietFlag(),
 	}
 }
 
 // life turns the flags of run and resume into a configuration.
 func life(c *cli.Context) (monitor.Config, error) {
-	cfg := monitor.Config{Store: c.String("store"), Keep: c.Int("keep"), Files: c.String("files"), Version: c.App.Version}
+	cfg := monitor.Config{
+		Store: c.String("store"), Keep: c.Int("keep"), Files: c.String("files"), Mode: c.String("mode"), Version: c.App.Version,
+	}
 	var err error
 	if cfg.Every, err = span(c, "every", false); err != nil {
 		return cfg, err
@@ -62,6 +66,11 @@ func life(c *cli.Context) (monitor.Config, error) {
 	}
 	if cfg.Keep < 1 {
 		return cfg, bad("keep", "%d is less than 1", cfg.Keep)
+	}
+	switch cfg.Mode {
+	case "", engine.ModeNamespace, engine.ModeShim:
+	default:
+		return cfg, bad("mode", "%q is neither namespace nor shim", cfg.Mode)
 	}
 	switch cfg.Files {
 	case "rollback", "accept", "strict":

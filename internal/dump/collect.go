@@ -14,6 +14,7 @@ import (
 
 	"github.com/esky-hpc/esky/internal/family"
 	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
@@ -105,7 +106,8 @@ func (d *Dump) identity(p *freeze.Process) *imagepb.Process {
 			pb.Ppid = int32(other.Pid)
 		}
 	}
-	pb.Pgid, pb.Sid = int32(last(p.Status.NSpgid)), int32(last(p.Status.NSsid))
+	pb.Pgid, pb.Sid = int32(ids.Virtual(last(p.Status.NSpgid))), int32(ids.Virtual(last(p.Status.NSsid)))
+	pb.RawPid = rawOf(p.Raw())
 	return pb
 }
 
@@ -150,7 +152,10 @@ func (d *Dump) collectProcess(q *process) (*imagepb.Process, error) {
 // fromOutside reads what /proc and ptrace tell of a process.
 func (d *Dump) fromOutside(q *process, pb *imagepb.Process) (err error) {
 	pid := q.HostPid
-	if pb.Exe, err = procfs.Link(pid, "exe"); err != nil {
+	if pb.Exe, err = exeOf(q.Process); err != nil {
+		return err
+	}
+	if pb.ExactNumbers, err = q.needsExact(); err != nil {
 		return err
 	}
 	if err = describeCwd(pid, pb); err != nil {
@@ -225,6 +230,7 @@ func (d *Dump) collectClocks() error {
 		BoottimeNs:  now(unix.CLOCK_BOOTTIME) + int64(shift["boottime"]),
 		RealtimeNs:  now(unix.CLOCK_REALTIME),
 	}
+	d.noteMode(shift)
 	d.meta.CreatedUnixNs = d.meta.Clocks.RealtimeNs
 	d.meta.MainPid = int32(d.o.MainPid)
 	d.meta.MainExited, d.meta.MainStatus = !d.isLive(d.o.MainPid), int32(d.o.MainStatus)

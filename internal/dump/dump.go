@@ -31,6 +31,7 @@ import (
 	"github.com/esky-hpc/esky/internal/agent"
 	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/host"
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/pages"
@@ -249,7 +250,10 @@ func (d *Dump) Release(end bool) error {
 	if d.o.Tree.Adopted() {
 		return d.kill()
 	}
-	return unix.Kill(d.o.Tree.Init, unix.SIGKILL) // the tracees end with us, if not with it
+	if err := unix.Kill(d.o.Tree.Init, unix.SIGKILL); err != nil || !ids.Shim() {
+		return err // the tracees end with it, in its namespace
+	}
+	return d.kill()
 }
 
 // kill ends the frozen processes and waits until they are dead. They stand still,

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
 	"github.com/esky-hpc/esky/shim"
@@ -58,7 +59,7 @@ func findShims(tree freeze.Tree) []*shimState {
 		base, ok := findShim(maps)
 		status, err := procfs.ReadStatus(pid, 0)
 		if ok && err == nil {
-			all = append(all, &shimState{hostPid: pid, pid: last(status.NSpid), at: base + layout.State})
+			all = append(all, &shimState{hostPid: pid, pid: ids.Virtual(last(status.NSpid)), at: base + layout.State})
 		}
 	}
 	return all
@@ -128,7 +129,7 @@ func (s *shimState) ask(state shim.State) error {
 func hostTid(hostPid, tid int) int {
 	tids, _ := procfs.Tasks(hostPid)
 	for _, t := range tids {
-		if status, err := procfs.ReadStatus(hostPid, t); err == nil && last(status.NSpid) == tid {
+		if status, err := procfs.ReadStatus(hostPid, t); err == nil && last(status.NSpid) == ids.Real(tid) {
 			return t
 		}
 	}

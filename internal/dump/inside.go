@@ -217,7 +217,7 @@ func (q *process) describeThread(t *freeze.Thread, clocks time.Duration) (*image
 		return nil, err
 	}
 	pb := &imagepb.Thread{
-		Tid: int32(t.Tid), Comm: stat.Comm, Gpregs: t.Regs.Encode(), Sigmask: t.Sigmask,
+		Tid: int32(t.Tid), RawTid: rawOf(t.Raw), Comm: stat.Comm, Gpregs: t.Regs.Encode(), Sigmask: t.Sigmask,
 		Nice: int32(stat.Nice), Policy: uint32(stat.Policy), RtPriority: uint32(stat.RtPriority),
 		NoNewPrivs: t.Status.NoNewPrivs, WaitSyscall: -1,
 	}

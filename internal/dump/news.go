@@ -30,7 +30,7 @@ func (d *Dump) newsOf(q *process) error {
 	for _, child := range children {
 		switch {
 		case child.Stopped != 0:
-			unknown, err := q.peekNews(pPid, child.Pid, unix.WSTOPPED)
+			unknown, err := q.peekNews(pPid, child.Raw(), unix.WSTOPPED)
 			if err != nil {
 				return err
 			}
@@ -38,7 +38,7 @@ func (d *Dump) newsOf(q *process) error {
 				d.news.noticed = append(d.news.noticed, child.Pid)
 			}
 		case some:
-			unknown, err := q.peekNews(pPid, child.Pid, unix.WCONTINUED)
+			unknown, err := q.peekNews(pPid, child.Raw(), unix.WCONTINUED)
 			if err != nil {
 				return err
 			}

@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/ids"
 )
 
 // Types of owners, F_SETOWN_EX of fcntl(2).
@@ -44,7 +46,7 @@ func (f *file) describeOwner(d *Dump) error {
 func (d *Dump) insidePid(host int, group bool) int {
 	for _, p := range d.frozen.Live() {
 		if group && len(p.Status.NSpgid) > 0 && p.Status.NSpgid[0] == host {
-			return last(p.Status.NSpgid)
+			return ids.Virtual(last(p.Status.NSpgid))
 		}
 		for _, t := range p.Threads {
 			if !group && t.HostTid == host {

@@ -42,6 +42,7 @@ func preflightProcess(tree freeze.Tree, table *fileTable, pid int, before *befor
 	}
 	refused := refuseProcess(tree, &stat, &status)
 	refused = append(refused, preflightThreads(pid, &status)...)
+	refused = append(refused, refuseUndumpable(pid, stat.Comm)...)
 	if maps, err := procfs.ReadSmaps(pid); err == nil {
 		refused = append(refused, refuseMaps(last(status.NSpid), stat.Comm, maps)...)
 		for i := range maps {

@@ -29,6 +29,7 @@ type StartOptions struct {
 	Dir        string   // working directory
 	Lock       *os.File // held open by the job's init, so that the lock outlives the monitor
 	StatusPath string   // file in which the init leaves the job's exit status
+	Mode       string   // ModeNamespace (also if empty) or ModeShim
 }
 
 // ResumeOptions says which image to resume and what to do about changed files.
@@ -38,6 +39,7 @@ type ResumeOptions struct {
 	StatusPath string
 	SavedDir   string // where a rollback keeps what it cut off
 	Files      string // rollback, accept or strict
+	Mode       string // ModeNamespace (also if empty) or ModeShim
 }
 
 // ResumeReport tells what a resume did.

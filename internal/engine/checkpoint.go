@@ -14,6 +14,7 @@ import (
 
 	"github.com/esky-hpc/esky/internal/dump"
 	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/jobfiles"
@@ -31,6 +32,7 @@ type dumpRequest struct {
 	Meta      []byte
 	HoldLimit time.Duration
 	Known     []freeze.Sleeper
+	IDs       *ids.Table
 
 	// The worker has no environment: what dump.Options wants of it.
 	Scratch, PrivateScratch []string
@@ -54,7 +56,7 @@ func Save(ctx context.Context, o CheckpointOptions, progress func(Progress)) (*C
 		o.HoldLimit = defaultHold
 	}
 	req := dumpRequest{
-		Tree: freeze.Tree{Init: j.InitPid}, Main: j.main, Status: j.mainStatus(), Dir: o.Dir, Codec: o.Codec, Stop: o.Stop, Meta: meta, HoldLimit: o.HoldLimit, Known: j.known,
+		Tree: freeze.Tree{Init: j.InitPid}, Main: j.main, Status: j.mainStatus(), Dir: o.Dir, Codec: o.Codec, Stop: o.Stop, Meta: meta, HoldLimit: o.HoldLimit, Known: j.known, IDs: ids.Current(),
 	}
 	c, result, err := save(ctx, req, progress)
 	if err != nil {
@@ -162,6 +164,7 @@ func dumpJob(c *channel) error {
 	if err := proto.Unmarshal(req.Meta, meta); err != nil {
 		return fmt.Errorf("read the request: %w", err)
 	}
+	ids.Use(req.IDs)
 	// The monitor's verdict, or the end of the monitor.
 	ctx, cancel := context.WithCancel(context.Background())
 	verdict := make(chan string, 1)

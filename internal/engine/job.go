@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/esky-hpc/esky/internal/dump"
 	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/namespace"
 	"github.com/esky-hpc/esky/internal/procfs"
@@ -46,6 +46,7 @@ type Job struct {
 type memo struct {
 	Main  int
 	Known []freeze.Sleeper
+	IDs   *ids.Table // of a job without namespaces
 }
 
 func newJob(i *namespace.Init, main int, statusPath string) *Job {
@@ -72,12 +73,12 @@ func Start(o StartOptions) (*Job, error) {
 	if err := forgetMain(o.StatusPath, &imagepb.Image{}); err != nil {
 		return nil, err
 	}
-	i, err := namespace.Launch(namespace.Config{
+	i, err := launch(namespace.Config{
 		StatusPath: o.StatusPath,
 		Start:      &namespace.Start{Path: path, Argv: o.Argv, Env: o.Env, Dir: o.Dir},
-	}, o.Lock)
+	}, o.Mode, o.Lock)
 	if err != nil {
-		return nil, launchError(err)
+		return nil, err
 	}
 	return newJob(i, i.MainPid, o.StatusPath), nil
 }
@@ -112,6 +113,7 @@ func Attach(initPid int, statusPath string) (*Job, error) {
 		return nil, fmt.Errorf("take over the job of init %d: read %s: %w", initPid, j.memoPath(), err)
 	}
 	j.main, j.known = m.Main, m.Known
+	ids.Use(m.IDs)
 	return j, nil
 }
 
@@ -153,7 +155,7 @@ func (j *Job) remember() {
 	if j.statusPath == "" {
 		return
 	}
-	if b, err := json.Marshal(memo{j.main, j.known}); err == nil {
+	if b, err := json.Marshal(memo{j.main, j.known, ids.Current()}); err == nil {
 		_ = os.WriteFile(j.memoPath(), b, 0o600)
 	}
 }
@@ -180,13 +182,17 @@ func isPid(host, inside int) bool {
 		return false
 	}
 	status, err := procfs.ReadStatus(host, 0)
-	return err == nil && status.State != 'Z' && slices.Contains(status.NSpid, inside) && status.NSpid[len(status.NSpid)-1] == inside
+	return err == nil && status.State != 'Z' && ids.Virtual(status.NSpid[len(status.NSpid)-1]) == inside
 }
 
 // Wait waits for the end of the job and returns its status as a shell shows it.
 func (j *Job) Wait() (int, error) {
 	if j.init != nil {
-		return j.init.Wait()
+		status, err := j.init.Wait()
+		if ids.Shim() {
+			sweep()
+		}
+		return status, err
 	}
 	for {
 		p := []unix.PollFd{{Fd: int32(j.pidfd), Events: unix.POLLIN}}
@@ -223,6 +229,11 @@ func (j *Job) Kill() error {
 		return nil // gone
 	}
 	defer unix.Close(fd)
+	if ids.Shim() {
+		if err := killMembers(j.InitPid); err != nil {
+			return err
+		}
+	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("kill the job: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/host"
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/namespace"
 	"github.com/esky-hpc/esky/internal/restore"
@@ -22,6 +23,8 @@ type restoreRequest struct {
 	Image string
 	Files restore.FilePolicy
 	Saved string
+	IDs   *ids.Table
+	Table string // file for the finished table
 }
 
 // Resume makes the job of an image run again. After an error nothing of it
@@ -49,9 +52,9 @@ func Resume(ctx context.Context, o ResumeOptions, progress func(Progress)) (*Job
 	if err := forgetMain(o.StatusPath, meta); err != nil {
 		return nil, nil, err
 	}
-	i, err := namespace.Launch(namespace.Config{StatusPath: o.StatusPath, Resume: resume}, o.Lock)
+	i, err := launch(namespace.Config{StatusPath: o.StatusPath, Resume: resume}, o.Mode, o.Lock)
 	if err != nil {
-		return nil, nil, launchError(err)
+		return nil, nil, err
 	}
 	j := newJob(i, main, o.StatusPath)
 	result, err := j.restore(ctx, o, progress)
@@ -61,6 +64,7 @@ func Resume(ctx context.Context, o ResumeOptions, progress func(Progress)) (*Job
 		return nil, nil, err
 	}
 	j.known = result.Sleepers
+	ids.Use(result.IDs)
 	j.remember()
 	for _, f := range meta.OpenFiles {
 		if f.Termios != nil { // the terminal may have another size
@@ -75,6 +79,7 @@ func Resume(ctx context.Context, o ResumeOptions, progress func(Progress)) (*Job
 func (j *Job) restore(ctx context.Context, o ResumeOptions, progress func(Progress)) (*restore.Result, error) {
 	w, err := startWorker(restoreVerb, restoreRequest{
 		Init: j.InitPid, Image: o.Image, Files: restore.FilePolicy(o.Files), Saved: o.SavedDir,
+		IDs: ids.Current(), Table: IDsPath(o.StatusPath),
 	})
 	if err != nil {
 		return nil, err
@@ -108,8 +113,9 @@ func restoreJob(c *channel) error {
 	if req.Files == "" {
 		req.Files = restore.Rollback
 	}
+	ids.Use(req.IDs)
 	result, err := restore.Run(context.Background(), restore.Options{
-		Init: req.Init, Image: img, Files: req.Files, SavedDir: req.Saved, Progress: c.progress,
+		Init: req.Init, Image: img, Files: req.Files, SavedDir: req.Saved, Table: req.Table, Progress: c.progress,
 	})
 	if err != nil {
 		return err

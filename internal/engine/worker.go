@@ -17,6 +17,7 @@ import (
 
 	"github.com/esky-hpc/esky/internal/dump"
 	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/namespace"
 	"github.com/esky-hpc/esky/internal/restore"
@@ -117,6 +118,7 @@ func failureOf(err error) *failure {
 	var damaged *image.DamagedError
 	var changed *restore.ChangedError
 	var taken *restore.TakenError
+	var numbers *restore.NumbersError
 	switch {
 	case errors.As(err, &refused):
 		f.Kind, f.Reasons = "refused", refused.Reasons
@@ -136,6 +138,8 @@ func failureOf(err error) *failure {
 		f.Kind, f.Reasons = "changed", changed.Reasons
 	case errors.As(err, &taken):
 		f.Kind, f.Reasons = "taken", taken.Reasons
+	case errors.As(err, &numbers):
+		f.Kind, f.Text = "numbers", numbers.Error()
 	case errors.As(err, &f.Errno) && isWriteErrno(f.Errno):
 		f.Kind = "write"
 	}
@@ -164,6 +168,8 @@ func (f *failure) unpack(dir string) error {
 		return &ChangedError{f.Reasons}
 	case "taken":
 		return &TakenError{f.Reasons}
+	case "numbers":
+		return &MismatchError{[]host.Mismatch{{What: "shim mode", Want: "its process numbers", Have: f.Text}}}
 	case "write":
 		return store.WriteError(dir, f.Errno)
 	}

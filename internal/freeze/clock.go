@@ -7,12 +7,19 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/esky-hpc/esky/internal/ids"
 )
 
 // ClockShift is by how much the clocks of a process, "monotonic" and
 // "boottime", are ahead of the host's: by its time namespace
-// (time_namespaces(7)). A kernel without these has no shift.
+// (time_namespaces(7)), or by the preload library's table. A kernel without
+// these has no shift.
 func ClockShift(pid int) (map[string]time.Duration, error) {
+	if ids.Shim() {
+		monotonic, boottime := ids.Shift()
+		return map[string]time.Duration{"monotonic": monotonic, "boottime": boottime}, nil
+	}
 	shift := map[string]time.Duration{}
 	path := fmt.Sprintf("/proc/%d/timens_offsets", pid)
 	b, err := os.ReadFile(path)

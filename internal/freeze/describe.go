@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/procfs"
 )
 
@@ -41,11 +42,11 @@ func (j *Job) process(pid int) (*Process, error) {
 	if p.Status, err = procfs.ReadStatus(pid, 0); err != nil {
 		return nil, err
 	}
-	// An adopted job has our own pids; every other has those of its namespace.
-	if own := len(p.Status.NSpid) > 1; own == j.Adopted() {
+	// An adopted job, and one without namespaces, has our own pids; every other has those of its namespace.
+	if own := len(p.Status.NSpid) > 1; own == (j.Adopted() || ids.Shim()) {
 		return nil, fmt.Errorf("pid %d is in a pid namespace that is not the job's", pid)
 	}
-	p.Pid = p.Status.NSpid[len(p.Status.NSpid)-1]
+	p.Pid = ids.Virtual(p.Raw())
 	tids, err := procfs.Tasks(pid)
 	if err != nil {
 		return nil, err

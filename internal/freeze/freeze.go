@@ -39,7 +39,7 @@ type Job struct {
 // Process is one process of the job.
 type Process struct {
 	HostPid int
-	Pid     int // in the job's namespace
+	Pid     int // as the job knows it
 	Stat    procfs.Stat
 	Status  procfs.Status
 	Zombie  bool
@@ -47,13 +47,18 @@ type Process struct {
 	Threads []*Thread   // the leader first; none for a zombie
 }
 
+// Raw is the process's number for the kernel, in the job's namespace. It is Pid
+// but for jobs that were resumed without a namespace of their own.
+func (p *Process) Raw() int { return p.Status.NSpid[len(p.Status.NSpid)-1] }
+
 // Leader is the thread whose tid is the pid.
 func (p *Process) Leader() *Thread { return p.Threads[0] }
 
 // Thread is one stopped thread.
 type Thread struct {
 	HostTid int
-	Tid     int // in the job's namespace
+	Tid     int // as the job knows it
+	Raw     int // as the kernel does, in the job's namespace
 	Regs    tracee.Regs
 	Sigmask uint64
 	Status  procfs.Status // of this thread alone

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
 )
@@ -45,7 +46,8 @@ func (j *Job) readState(t *Thread, known []Sleeper) error {
 		return err
 	}
 	t.Status = status
-	t.Tid = status.NSpid[len(status.NSpid)-1]
+	t.Raw = status.NSpid[len(status.NSpid)-1]
+	t.Tid = ids.Virtual(t.Raw)
 	if t.Regs, err = tracee.GetRegs(t.HostTid); err != nil {
 		return err
 	}

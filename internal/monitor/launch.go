@@ -16,6 +16,7 @@ import (
 	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/store"
+	"github.com/esky-hpc/esky/shim"
 )
 
 // launch gets the job running: taken over, resumed, or started. held says that
@@ -111,12 +112,15 @@ func (m *monitor) attach() error {
 // start starts the program for the first time.
 func (m *monitor) start() error {
 	m.removeStatus()
-	env, err := m.environment()
-	if err != nil {
+	err := m.inMode(func(mode string) error {
+		env, err := m.environment(mode)
+		if err != nil {
+			return err
+		}
+		m.proc, err = m.cfg.Engine.Start(engine.StartOptions{
+			Argv: m.command, Env: env, Dir: m.cwd, Lock: m.lock, StatusPath: m.statusPath(), Mode: mode,
+		})
 		return err
-	}
-	m.proc, err = m.cfg.Engine.Start(engine.StartOptions{
-		Argv: m.command, Env: env, Dir: m.cwd, Lock: m.lock, StatusPath: m.statusPath(),
 	})
 	if err != nil {
 		return err
@@ -182,12 +186,14 @@ func (m *monitor) resumeImage(ctx context.Context, g store.Generation) (*engine.
 	defer done()
 	var proc Job
 	var report *engine.ResumeReport
-	err := m.during(func() (err error) {
-		proc, report, err = m.cfg.Engine.Resume(ctx, engine.ResumeOptions{
-			Image: g.Dir, Lock: m.lock, StatusPath: m.statusPath(), SavedDir: m.store.Saved(), Files: m.cfg.Files,
-		}, update)
-		return err
-	}, cancel)
+	err := m.inMode(func(mode string) error {
+		return m.during(func() (err error) {
+			proc, report, err = m.cfg.Engine.Resume(ctx, engine.ResumeOptions{
+				Image: g.Dir, Lock: m.lock, StatusPath: m.statusPath(), SavedDir: m.store.Saved(), Files: m.cfg.Files, Mode: mode,
+			}, update)
+			return err
+		}, cancel)
+	})
 	m.proc = proc
 	return report, err
 }
@@ -235,11 +241,12 @@ func (m *monitor) statusPath() string { return filepath.Join(m.store.Dir(), "sta
 func (m *monitor) removeStatus() {
 	_ = os.Remove(m.statusPath())
 	_ = os.Remove(m.statusPath() + ".job") // package engine's
+	_ = os.Remove(engine.IDsPath(m.statusPath()))
 }
 
 // environment is that of the job: ours, who it is, and the preload library
 // before those that are there already.
-func (m *monitor) environment() ([]string, error) {
+func (m *monitor) environment(mode string) ([]string, error) {
 	env := m.cfg.Env
 	preload := lookup(env, "LD_PRELOAD")
 	lib, err := m.installLibrary()
@@ -251,6 +258,14 @@ func (m *monitor) environment() ([]string, error) {
 	}
 	set := map[string]string{
 		"ESKY_JOB": m.key, "ESKY_STORE": filepath.Dir(m.store.Dir()), "ESKY_ATTEMPT": strconv.Itoa(m.attempt),
+	}
+	if mode == engine.ModeShim && lib != "" {
+		ids, err := shim.InstallIDs(filepath.Dir(lib))
+		if err != nil {
+			return nil, store.WriteError(filepath.Dir(lib), err)
+		}
+		preload = ids + ":" + preload
+		set[engine.IDsVariable] = engine.IDsPath(m.statusPath())
 	}
 	if preload != "" {
 		set["LD_PRELOAD"] = preload

@@ -33,6 +33,7 @@ type Config struct {
 	Keep     int
 	Codec    image.Codec
 	Files    string // rollback, accept or strict
+	Mode     string // engine.ModeNamespace, engine.ModeShim; empty: the former where it works
 	Version  string // of this program
 
 	Engine   Engine

@@ -57,7 +57,11 @@ func InitMain() {
 }
 
 func (p *initProcess) begin() error {
-	if err := p.mountProc(); err != nil {
+	if p.config.Shim {
+		if err := p.beShim(); err != nil {
+			return err
+		}
+	} else if err := p.mountProc(); err != nil {
 		_ = p.reports.Encode(report{Note: err.Error()})
 	}
 	if p.config.Start != nil {
@@ -133,13 +137,9 @@ func (p *initProcess) mountProc() error {
 }
 
 func (p *initProcess) start(s *Start) error {
-	if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(FirstPid)), 0); err != nil {
-		return forbidden{fmt.Errorf("choose pids: %w", err)}
-	}
-	// The program gets no capability that the user did not have.
-	if !privileged() {
-		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-			return forbidden{fmt.Errorf("drop capabilities: %w", err)}
+	if !p.config.Shim {
+		if err := p.settleIn(); err != nil {
+			return forbidden{err}
 		}
 	}
 	p.keepToItself()
@@ -149,6 +149,20 @@ func (p *initProcess) start(s *Start) error {
 	}
 	p.mainPid = pid
 	return p.reports.Encode(report{Ready: true, Pid: pid})
+}
+
+// settleIn prepares the new namespaces for the program.
+func (p *initProcess) settleIn() error {
+	if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(FirstPid)), 0); err != nil {
+		return fmt.Errorf("choose pids: %w", err)
+	}
+	// The program gets no capability that the user did not have.
+	if !privileged() {
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+			return fmt.Errorf("drop capabilities: %w", err)
+		}
+	}
+	return nil
 }
 
 func (p *initProcess) resume(r *Resume) error {
@@ -170,8 +184,10 @@ func (p *initProcess) resume(r *Resume) error {
 	if err != nil {
 		return err
 	}
-	if err := setClocks(r); err != nil {
-		return forbidden{err}
+	if !p.config.Shim {
+		if err := setClocks(r); err != nil {
+			return forbidden{err}
+		}
 	}
 	return p.reports.Encode(report{Ready: true, Pid: pid})
 }
@@ -246,7 +262,7 @@ func (p *initProcess) reap() {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil:
 			return // ECHILD: nobody is left
-		case pid == p.mainPid:
+		case p.isMain(pid):
 			p.status = ShellStatus(ws)
 			p.leaveStatus(MainStatusSuffix) // others may go on for long
 		}

@@ -60,7 +60,9 @@ func Launch(c Config, lock *os.File) (*Init, error) {
 	if lock != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, lock)
 	}
-	cmd.SysProcAttr = cloneAttr()
+	if !c.Shim {
+		cmd.SysProcAttr = cloneAttr()
+	}
 	if err := cmd.Start(); err != nil {
 		reportR.Close()
 		return nil, &ForbiddenError{fmt.Errorf("make the job's namespaces: %w", err)}

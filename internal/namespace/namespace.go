@@ -36,6 +36,8 @@ const FirstPid = 1000
 // any bytes; JSON would put U+FFFD in the place of what is not UTF-8.
 type Config struct {
 	StatusPath string
+	Shim       bool   // without namespaces
+	IDs        string // in that case the file for the table of numbers (package ids)
 	Start      *Start
 	Resume     *Resume
 }

@@ -89,6 +89,9 @@ func (r *restorer) setRegisters(p *proc) error {
 		if err != nil {
 			return err
 		}
+		if err := r.renumber(p, &regs); err != nil {
+			return fmt.Errorf("thread %d: %w", pb.Tid, err)
+		}
 		if pb.WaitSyscall >= 0 {
 			if err := r.wait(p, t, pb, &regs); err != nil {
 				return fmt.Errorf("thread %d: wait again: %w", pb.Tid, err)

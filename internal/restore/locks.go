@@ -117,7 +117,7 @@ func (r *restorer) setLeases() error {
 // signal tells.
 func setOwner(s *script, fd int32, f *imagepb.OpenFile) {
 	if f.OwnerPid != 0 {
-		owner := s.words(uint64(f.OwnerKind) | uint64(f.OwnerPid)<<32)
+		owner := s.words(uint64(f.OwnerKind) | real(int(f.OwnerPid))<<32)
 		s.add("owner", unix.SYS_FCNTL, uint64(fd), unix.F_SETOWN_EX, owner)
 	}
 	if f.OwnerSig != 0 {

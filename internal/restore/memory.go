@@ -3,12 +3,14 @@
 package restore
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/pages"
 	"github.com/esky-hpc/esky/internal/procfs"
@@ -338,7 +340,6 @@ func needed(c *imagepb.Chunk, targets []*target) bool {
 // the arguments that ps shows, the executable (prctl(2), PR_SET_MM_MAP). The
 // executable can be named only when no mapping of the old one is left.
 func (p *proc) setMm(r *restorer) error {
-	mm := p.pb.Mm
 	s := p.script()
 	exe := ^uint32(0)
 	s.add("open "+p.pb.Exe, unix.SYS_OPENAT, atFdCwd, s.string(p.pb.Exe), unix.O_RDONLY, 0)
@@ -347,6 +348,18 @@ func (p *proc) setMm(r *restorer) error {
 	} else {
 		r.note("pid %d: its executable %s is not there: /proc/%d/exe will name another file", p.pb.Pid, p.pb.Exe, p.pb.Pid)
 	}
+	err := p.setMmMap(s, exe)
+	if exe == first && ids.Shim() && errors.Is(err, unix.EPERM) {
+		// Only who has CAP_CHECKPOINT_RESTORE may name it.
+		s := p.script()
+		s.add("close", unix.SYS_CLOSE, first)
+		err = p.setMmMap(s, ^uint32(0))
+	}
+	return err
+}
+
+func (p *proc) setMmMap(s *script, exe uint32) error {
+	mm := p.pb.Mm
 	auxv := s.bytes(mm.Auxv)
 	desc := s.words(mm.StartCode, mm.EndCode, mm.StartData, mm.EndData, mm.StartBrk, mm.Brk, mm.StartStack,
 		mm.ArgStart, mm.ArgEnd, mm.EnvStart, mm.EnvEnd, auxv, uint64(len(mm.Auxv))|uint64(exe)<<32)

@@ -93,7 +93,7 @@ func isLate(f *imagepb.OpenFile) bool {
 func (s *script) addLate(f *imagepb.OpenFile) (result *int64) {
 	if f.Kind == imagepb.OpenFile_PIDFD {
 		// PIDFD_NONBLOCK and PIDFD_THREAD are O_NONBLOCK and O_EXCL.
-		return &s.add("pidfd_open", unix.SYS_PIDFD_OPEN, uint64(f.PidfdPid), uint64(f.Flags)&(unix.O_NONBLOCK|unix.O_EXCL)).Result
+		return &s.add("pidfd_open", unix.SYS_PIDFD_OPEN, real(int(f.PidfdPid)), uint64(f.Flags)&(unix.O_NONBLOCK|unix.O_EXCL)).Result
 	}
 	return &s.add("open "+f.Path, unix.SYS_OPENAT, atFdCwd, s.string(f.Path), uint64(f.Flags)&^creation, 0).Result
 }

@@ -30,6 +30,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/namespace"
@@ -44,6 +45,7 @@ type Options struct {
 	Image    *image.Reader
 	Files    FilePolicy
 	SavedDir string // where what a rollback cuts off is kept
+	Table    string // without namespaces: file for the table of process numbers
 	Progress func(phase string, done, total int64)
 }
 
@@ -52,6 +54,7 @@ type Result struct {
 	Bytes    int64
 	Sleepers []freeze.Sleeper
 	Notes    []string
+	IDs      *ids.Table
 }
 
 type restorer struct {
@@ -77,6 +80,7 @@ type restorer struct {
 	tick     func(int)
 	notes    []string
 	asleep   []freeze.Sleeper // waits that were entered again
+	shim     numbers          // without namespaces
 	zero     time.Duration    // host's CLOCK_MONOTONIC when the job's clock stood as at the freeze
 }
 
@@ -99,12 +103,13 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	r := &restorer{
 		ctx: ctx, init: o.Init, image: o.Image, meta: meta, plan: plan, objects: map[uint32]*os.File{},
 		files:    &files{policy: o.Files, saved: o.SavedDir, meta: meta, open: o.Image.OpenFile},
+		shim:     numbers{path: o.Table},
 		heritage: newHeritage(meta, o.Image.Index(), plan.Tree.Roots), loaded: map[int]bool{},
 		tick: pages.Counter(o.Progress, "loading memory", total),
 	}
 	r.files.note = r.note
 	for _, step := range []func() error{
-		r.checkFiles, r.checkSockets, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.fillSockets, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState, r.removeDirs, r.putFilesBack, r.setLeases, r.letGo,
+		r.checkFiles, r.chooseNumbers, r.checkSockets, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.fillSockets, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState, r.removeDirs, r.putFilesBack, r.giveNumbers, r.setLeases, r.letGo,
 	} {
 		if err := step(); err != nil {
 			r.files.discard()
@@ -112,7 +117,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 			return nil, err
 		}
 	}
-	return &Result{Bytes: total, Sleepers: r.asleep, Notes: r.notes}, nil
+	return &Result{Bytes: total, Sleepers: r.asleep, Notes: r.notes, IDs: ids.Current()}, nil
 }
 
 func (r *restorer) checkFiles() error { return r.files.check(r.init) }
@@ -161,6 +166,10 @@ func (r *restorer) takeSeed() error {
 func (r *restorer) joinClocks() error {
 	s := r.seed.script()
 	s.add("close_range", unix.SYS_CLOSE_RANGE, namespace.SeedInitFD+1, uint64(^uint32(0)), 0)
+	if ids.Shim() {
+		r.zero = r.setShift()
+		return s.do()
+	}
 	s.add("open the time namespace", unix.SYS_OPENAT, namespace.SeedInitFD, s.string("ns/time_for_children"), unix.O_RDONLY, 0)
 	s.add("setns", unix.SYS_SETNS, namespace.SeedInitFD+1, unix.CLONE_NEWTIME)
 	if err := s.do(); err != nil {
@@ -176,8 +185,10 @@ func (r *restorer) joinClocks() error {
 
 // dropSeed ends what was needed only to make the others.
 func (r *restorer) dropSeed() error {
-	if err := r.setLastPid(); err != nil {
-		return err
+	if !ids.Shim() {
+		if err := r.setLastPid(); err != nil {
+			return err
+		}
 	}
 	if err := r.endGhosts(); err != nil {
 		return err
@@ -235,7 +246,7 @@ func (r *restorer) makeThreads() error {
 	for _, p := range r.live() {
 		p.threads = []*task{p.task}
 		for _, t := range p.pb.Threads[1:] {
-			if err := p.cloneThread(int(t.Tid)); err != nil {
+			if err := r.cloneThread(p, int(t.Tid)); err != nil {
 				return fmt.Errorf("pid %d: make thread %d: %w", p.pb.Pid, t.Tid, err)
 			}
 		}
@@ -244,21 +255,18 @@ func (r *restorer) makeThreads() error {
 	return nil
 }
 
-func (p *proc) cloneThread(tid int) error {
+func (r *restorer) cloneThread(p *proc, tid int) error {
 	const flags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM
-	s := p.script()
-	tids := s.words(uint64(tid))
-	s.add("clone3", unix.SYS_CLONE3, s.words(flags, 0, 0, 0, 0, 0, 0, 0, tids, 1, 0), 11*8)
-	born, err := s.run()
+	born, err := r.clone(p.task, tid, flags, 0)
 	if err != nil {
 		return err
 	}
-	if err := tracee.SetSigmask(born[0], allButTrap); err != nil {
+	if err := tracee.SetSigmask(born, allButTrap); err != nil {
 		return err
 	}
 	// Threads do their part one after the other, so they share a slot.
 	p.threads = append(p.threads, &task{
-		host: born[0], pid: p.pid, stub: p.stub, regs: p.regs, slot: leaderRoom, room: threadRoom,
+		host: born, pid: p.pid, stub: p.stub, regs: p.regs, slot: leaderRoom, room: threadRoom,
 	})
 	return nil
 }

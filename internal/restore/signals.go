@@ -36,7 +36,7 @@ func (p *proc) setSignals(stopped []*proc) error {
 			continue // see queueTraps
 		}
 		at := s.bytes(info.Raw)
-		s.add("queue a signal", unix.SYS_RT_SIGQUEUEINFO, uint64(p.pb.Pid), signalOf(info), at)
+		s.add("queue a signal", unix.SYS_RT_SIGQUEUEINFO, real(int(p.pb.Pid)), signalOf(info), at)
 		if err := s.doIfFull(); err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func (p *proc) noticeStops(stopped []*proc) error {
 			continue
 		}
 		s := p.script()
-		s.add("waitid", unix.SYS_WAITID, pPid, uint64(c.pb.Pid), 0, unix.WSTOPPED|unix.WNOHANG, 0)
+		s.add("waitid", unix.SYS_WAITID, pPid, real(int(c.pb.Pid)), 0, unix.WSTOPPED|unix.WNOHANG, 0)
 		if err := s.do(); err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func (p *proc) queueOwn(t *task, pb *imagepb.Thread) error {
 			continue // see queueTraps
 		}
 		s := t.script()
-		s.add("queue a signal", unix.SYS_RT_TGSIGQUEUEINFO, uint64(p.pb.Pid), uint64(pb.Tid), signalOf(info), s.bytes(info.Raw))
+		s.add("queue a signal", unix.SYS_RT_TGSIGQUEUEINFO, real(int(p.pb.Pid)), real(int(pb.Tid)), signalOf(info), s.bytes(info.Raw))
 		if err := s.do(); err != nil {
 			return err
 		}

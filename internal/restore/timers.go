@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 )
 
@@ -131,7 +132,7 @@ const maxTimerTries = 10000
 func (p *proc) createTimer(t *imagepb.PosixTimer, byID bool) error {
 	for range maxTimerTries {
 		s := p.script()
-		event := s.words(t.Sigval, uint64(uint32(t.Signo))|uint64(uint32(t.Notify))<<32, uint64(uint32(t.Tid)), 0, 0, 0, 0, 0)
+		event := s.words(t.Sigval, uint64(uint32(t.Signo))|uint64(uint32(t.Notify))<<32, uint64(uint32(ids.Real(int(t.Tid)))), 0, 0, 0, 0, 0)
 		id := s.words(uint64(t.Id))
 		s.add("timer_create", unix.SYS_TIMER_CREATE, uint64(int64(t.Clockid)), event, id)
 		if err := s.do(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/family"
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/tracee"
 )
@@ -41,7 +42,7 @@ func (r *restorer) makeTree() error {
 // make clones a process off maker, with its pid, and its children off it. parent
 // is whose child it is, nil for the init.
 func (r *restorer) make(n *family.Node, maker *task, parent *proc, asSibling bool) error {
-	child, err := cloneProcess(maker, n.Pid, asSibling)
+	child, err := r.cloneProcess(maker, n.Pid, asSibling)
 	if err != nil {
 		return fmt.Errorf("make pid %d: %w", n.Pid, err)
 	}
@@ -79,29 +80,48 @@ func (r *restorer) makeAll(nodes []*family.Node, p *proc) error {
 	return nil
 }
 
-// cloneProcess uses clone3(2) with set_tid, which gives the child a chosen pid.
-// A sibling (CLONE_PARENT) inherits our exit signal and must not name one.
-func cloneProcess(maker *task, pid int, asSibling bool) (*task, error) {
-	s := maker.script()
-	tids := s.words(uint64(pid))
+// cloneProcess makes a child of maker, or a sibling (CLONE_PARENT), which inherits
+// maker's exit signal and must not name one.
+func (r *restorer) cloneProcess(maker *task, pid int, asSibling bool) (*task, error) {
 	flags, exitSignal := uint64(0), uint64(unix.SIGCHLD)
 	if asSibling {
 		flags, exitSignal = unix.CLONE_PARENT, 0
 	}
-	args := s.words(flags, 0, 0, 0, exitSignal, 0, 0, 0, tids, 1, 0)
-	s.add("clone3", unix.SYS_CLONE3, args, 11*8)
-	born, err := s.run()
-	if errors.Is(err, unix.EEXIST) {
-		return nil, fmt.Errorf("the pid is taken: %w", err)
-	}
+	host, err := r.clone(maker, pid, flags, exitSignal)
 	if err != nil {
 		return nil, err
 	}
-	host := born[0]
 	if err := tracee.SetSigmask(host, allButTrap); err != nil {
 		return nil, err
 	}
 	return &task{host: host, pid: host, stub: maker.stub, regs: maker.regs, room: areaLen}, nil
+}
+
+// clone makes a process or thread with the number that the job knows it by.
+func (r *restorer) clone(maker *task, id int, flags, exitSignal uint64) (int, error) {
+	if ids.Shim() {
+		return r.cloneAnyhow(maker, id, flags, exitSignal)
+	}
+	return cloneAs(maker, id, flags, exitSignal)
+}
+
+// cloneAs uses clone3(2) with set_tid, which gives the child a chosen number; 0
+// is any.
+func cloneAs(maker *task, id int, flags, exitSignal uint64) (int, error) {
+	s := maker.script()
+	tids, n := uint64(0), uint64(0)
+	if id != 0 {
+		tids, n = s.words(uint64(id)), 1
+	}
+	s.add("clone3", unix.SYS_CLONE3, s.words(flags, 0, 0, 0, exitSignal, 0, 0, 0, tids, n, 0), 11*8)
+	born, err := s.run()
+	if errors.Is(err, unix.EEXIST) {
+		return 0, fmt.Errorf("the number is taken: %w", err)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return born[0], nil
 }
 
 const allButTrap = ^uint64(1 << (unix.SIGTRAP - 1))
@@ -143,7 +163,7 @@ func (r *restorer) groups() error {
 
 func (p *proc) setpgid(pgid int) error {
 	s := p.script()
-	s.add("setpgid", unix.SYS_SETPGID, 0, uint64(pgid))
+	s.add("setpgid", unix.SYS_SETPGID, 0, real(pgid))
 	if err := s.do(); err != nil {
 		return fmt.Errorf("pid %d: group %d: %w", p.node.Pid, pgid, err)
 	}
@@ -214,7 +234,7 @@ func (p *proc) reap(pid int) error {
 		return nil
 	}
 	s := p.script()
-	s.add("wait4", unix.SYS_WAIT4, uint64(pid), 0, unix.WALL, 0)
+	s.add("wait4", unix.SYS_WAIT4, real(pid), 0, unix.WALL, 0)
 	return s.do()
 }
 

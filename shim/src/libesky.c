@@ -2,7 +2,7 @@
 /*
  * libesky.so: what is preloaded into every process of a job.
  *
- * It wraps nothing, has no constructor and needs no other library, so that it
+ * It wraps nothing (libesky-ids.so does, where it is loaded too), has no constructor and needs no other library, so that it
  * costs nothing until it is called, and is the same file under glibc and musl.
  * It brings the stub and its record area, which the tracer uses, and the
  * functions of esky.h. The protocol between the two is told in esky_abi.h.
@@ -25,6 +25,10 @@ extern char **__environ __attribute__((weak));
 extern int pthread_create(unsigned long *, const void *, void *(*)(void *),
 			  void *) __attribute__((weak));
 extern const char *gnu_get_libc_version(void) __attribute__((weak));
+
+/* From libesky-ids.so, which jobs without namespaces have. */
+extern int32_t esky_virtual(int32_t real) __attribute__((weak));
+extern int32_t esky_real(int32_t virtual) __attribute__((weak));
 
 struct timespec64 {
 	int64_t sec, nsec;
@@ -65,14 +69,26 @@ static struct {
 
 static uint32_t registering; /* pid of the process whose thread registers */
 
+/* A number as the program knows it: what it wrote before a resume holds on. */
+static uint32_t known(long number)
+{
+	return (uint32_t)(esky_virtual ? esky_virtual((int32_t)number) : number);
+}
+
 static uint32_t getpid32(void)
 {
-	return (uint32_t)sys4(SYS_getpid, 0, 0, 0, 0);
+	return known(sys4(SYS_getpid, 0, 0, 0, 0));
 }
 
 static uint32_t gettid32(void)
 {
-	return (uint32_t)sys4(SYS_gettid, 0, 0, 0, 0);
+	return known(sys4(SYS_gettid, 0, 0, 0, 0));
+}
+
+/* The init of the job, for the kernel. */
+static long init_pid(void)
+{
+	return esky_real ? esky_real(1) : 1;
 }
 
 static void nap(long us)
@@ -191,7 +207,7 @@ static int in_first_namespace(void)
 
 static int under_esky(void)
 {
-	return (job_in_environ() || job_at_start()) && !in_first_namespace();
+	return (job_in_environ() || job_at_start()) && (init_pid() != 1 || !in_first_namespace());
 }
 
 /* Asking for a checkpoint */
@@ -209,7 +225,7 @@ static long tell_init(uint32_t number)
 	info.pid = (int32_t)getpid32();
 	info.uid = (uint32_t)sys4(SYS_getuid, 0, 0, 0, 0);
 	info.value = number;
-	return sys4(SYS_rt_sigqueueinfo, 1, ESKY_SIG_REQUEST, (long)&info, 0);
+	return sys4(SYS_rt_sigqueueinfo, init_pid(), ESKY_SIG_REQUEST, (long)&info, 0);
 }
 
 /* Numbers wrap around, so compare by distance. */

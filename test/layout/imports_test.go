@@ -21,15 +21,16 @@ var levels = map[string]int{
 	"internal/procfs":        0,
 	"internal/pty":           0,
 	"internal/tracee":        0,
-	"internal/namespace":     0,
+	"internal/ids":           0,
 	"internal/sched":         0,
 	"internal/seed":          0,
 	"shim":                   0,
 
-	"internal/image":  1,
-	"internal/socket": 1,
-	"internal/family": 1,
-	"internal/host":   1,
+	"internal/image":     1,
+	"internal/socket":    1,
+	"internal/family":    1,
+	"internal/host":      1,
+	"internal/namespace": 1,
 
 	"internal/jobfiles": 1,
 

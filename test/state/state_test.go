@@ -19,6 +19,7 @@ type way struct {
 	name  string
 	stops int // how often it is taken away; 0: one checkpoint while it runs on
 	bare  bool
+	shim  bool // without namespaces
 	adopt bool // started without esky; adopted while it runs on, adopted and ended, resumed
 	crash bool // the image is made while it runs on, and then all is killed
 }
@@ -32,6 +33,16 @@ var ways = []way{
 	{name: "bare", stops: 1, bare: true},
 	{name: "adopt", stops: 1, adopt: true},
 	{name: "crash", crash: true},
+	{name: "shim", stops: 2, shim: true},
+}
+
+// inShimMode are the programs whose state has to do with process numbers, clocks or
+// signals; the rest of a job's state knows of no namespaces.
+var inShimMode = map[string]bool{
+	"tree": true, "orphan": true, "zombie": true, "pidfd": true, "stopped": true, "stopped-unnoticed": true,
+	"mem-shared": true, "mem-cow": true, "sig-actions": true, "sig-pending": true, "itimers": true, "posix-timers": true,
+	"timerfd": true, "pipes-between": true, "epoll": true, "sock-between": true, "block-nanosleep": true,
+	"block-clock_nanosleep-abs": true, "block-poll": true, "api-checkpoint": true, "cpu-syscall": true,
 }
 
 // notAdopted are programs that tell nothing, with the reason.
@@ -58,6 +69,8 @@ func (b build) without(w way) bool {
 		return !snapshotTells(b)
 	case w.bare:
 		return b.kind == "static" || b.argv[0] == "api"
+	case w.shim:
+		return b.kind == "static" || !inShimMode[b.line]
 	case w.adopt:
 		return b.kind == "musl" || b.argv[0] == "api" || notAdopted[b.line] != ""
 	}
@@ -66,7 +79,7 @@ func (b build) without(w way) bool {
 
 // TestState drives every program, in every build, each way.
 func TestState(t *testing.T) {
-	table := harness.NewTable(t, "state", "alone", "live", "stop", "thrice", "bare", "adopt", "crash")
+	table := harness.NewTable(t, "state", "alone", "live", "stop", "thrice", "bare", "adopt", "shim", "crash")
 	programs, messages := builds(t), &refusals{}
 	t.Cleanup(func() { checkDoc(t, messages) })
 	for _, b := range programs {
@@ -96,6 +109,9 @@ func all(t *testing.T, table *harness.Table, messages *refusals, b build) {
 			j := b.job(t, binary)
 			if w.bare {
 				j.Env = []string{"ESKY_PRELOAD=none"}
+			}
+			if w.shim {
+				j.Flags = append(j.Flags, "--mode", "shim")
 			}
 			if w.adopt {
 				adopt(j, b)

@@ -518,8 +518,9 @@ type Image struct {
 	SysvSemaphores []*SysvSemaphores      `protobuf:"bytes,161,rep,name=sysv_semaphores,json=sysvSemaphores" json:"sysv_semaphores,omitempty"`
 	SysvQueues     []*SysvQueue           `protobuf:"bytes,162,rep,name=sysv_queues,json=sysvQueues" json:"sysv_queues,omitempty"`
 	PosixQueues    []*PosixQueue          `protobuf:"bytes,163,rep,name=posix_queues,json=posixQueues" json:"posix_queues,omitempty"`
-	Ptys           []*Pty                 `protobuf:"bytes,164,rep,name=ptys" json:"ptys,omitempty"`     // of the job's own devpts
-	Origin         *Origin                `protobuf:"bytes,220,opt,name=origin" json:"origin,omitempty"` // of a job that was adopted, in the image made by that
+	Ptys           []*Pty                 `protobuf:"bytes,164,rep,name=ptys" json:"ptys,omitempty"`                          // of the job's own devpts
+	Origin         *Origin                `protobuf:"bytes,220,opt,name=origin" json:"origin,omitempty"`                      // of a job that was adopted, in the image made by that
+	ShimMode       bool                   `protobuf:"varint,200,opt,name=shim_mode,json=shimMode" json:"shim_mode,omitempty"` // the job lived without namespaces
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -755,6 +756,13 @@ func (x *Image) GetOrigin() *Origin {
 		return x.Origin
 	}
 	return nil
+}
+
+func (x *Image) GetShimMode() bool {
+	if x != nil {
+		return x.ShimMode
+	}
+	return false
 }
 
 // Origin is the process that was adopted (esky-wrap adopt): not started by esky,
@@ -1031,12 +1039,15 @@ func (x *MappedFile) GetMtimeNs() int64 {
 
 // Clocks are the job's clocks at the freeze.
 type Clocks struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MonotonicNs   int64                  `protobuf:"varint,1,opt,name=monotonic_ns,json=monotonicNs" json:"monotonic_ns,omitempty"`
-	BoottimeNs    int64                  `protobuf:"varint,2,opt,name=boottime_ns,json=boottimeNs" json:"boottime_ns,omitempty"`
-	RealtimeNs    int64                  `protobuf:"varint,3,opt,name=realtime_ns,json=realtimeNs" json:"realtime_ns,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	MonotonicNs int64                  `protobuf:"varint,1,opt,name=monotonic_ns,json=monotonicNs" json:"monotonic_ns,omitempty"`
+	BoottimeNs  int64                  `protobuf:"varint,2,opt,name=boottime_ns,json=boottimeNs" json:"boottime_ns,omitempty"`
+	RealtimeNs  int64                  `protobuf:"varint,3,opt,name=realtime_ns,json=realtimeNs" json:"realtime_ns,omitempty"`
+	// Without namespaces: by how much the kernel's clocks were behind the job's.
+	MonotonicShiftNs int64 `protobuf:"varint,200,opt,name=monotonic_shift_ns,json=monotonicShiftNs" json:"monotonic_shift_ns,omitempty"`
+	BoottimeShiftNs  int64 `protobuf:"varint,201,opt,name=boottime_shift_ns,json=boottimeShiftNs" json:"boottime_shift_ns,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Clocks) Reset() {
@@ -1090,6 +1101,20 @@ func (x *Clocks) GetRealtimeNs() int64 {
 	return 0
 }
 
+func (x *Clocks) GetMonotonicShiftNs() int64 {
+	if x != nil {
+		return x.MonotonicShiftNs
+	}
+	return 0
+}
+
+func (x *Clocks) GetBoottimeShiftNs() int64 {
+	if x != nil {
+		return x.BoottimeShiftNs
+	}
+	return 0
+}
+
 // Process is one process. Ids are those of the job's pid namespace.
 type Process struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1119,15 +1144,17 @@ type Process struct {
 	ShimBase       uint64                 `protobuf:"varint,24,opt,name=shim_base,json=shimBase" json:"shim_base,omitempty"`         // where the preload library is mapped, 0 if it is not
 	StopSignal     int32                  `protobuf:"zigzag32,25,opt,name=stop_signal,json=stopSignal" json:"stop_signal,omitempty"` // of a STOPPED process
 	ThpDisable     bool                   `protobuf:"varint,26,opt,name=thp_disable,json=thpDisable" json:"thp_disable,omitempty"`
-	CwdRemoved     uint64                 `protobuf:"varint,120,opt,name=cwd_removed,json=cwdRemoved" json:"cwd_removed,omitempty"`    // the working directory has no name any more: its inode
-	StopNoticed    bool                   `protobuf:"varint,27,opt,name=stop_noticed,json=stopNoticed" json:"stop_noticed,omitempty"`  // the parent has waited for the stop of a STOPPED process
-	KeepCaps       bool                   `protobuf:"varint,180,opt,name=keep_caps,json=keepCaps" json:"keep_caps,omitempty"`          // PR_SET_KEEPCAPS
-	Mdwe           uint32                 `protobuf:"varint,181,opt,name=mdwe" json:"mdwe,omitempty"`                                  // PR_SET_MDWE
-	XcompPerm      uint64                 `protobuf:"varint,182,opt,name=xcomp_perm,json=xcompPerm" json:"xcomp_perm,omitempty"`       // extended states (AMX) that it has asked for, ARCH_GET_XCOMP_PERM
-	MemoryMerge    bool                   `protobuf:"varint,184,opt,name=memory_merge,json=memoryMerge" json:"memory_merge,omitempty"` // PR_SET_MEMORY_MERGE
-	Continued      bool                   `protobuf:"varint,183,opt,name=continued" json:"continued,omitempty"`                        // SIGCONT has made it run on, and the parent has not waited for that
-	SemUndo        []*SemUndo             `protobuf:"bytes,160,rep,name=sem_undo,json=semUndo" json:"sem_undo,omitempty"`              // SEM_UNDO of semop(2)
-	LockFuture     uint32                 `protobuf:"varint,140,opt,name=lock_future,json=lockFuture" json:"lock_future,omitempty"`    // MCL_ flags by which memory that is mapped later is locked (mlockall(2)); 0: it is not
+	CwdRemoved     uint64                 `protobuf:"varint,120,opt,name=cwd_removed,json=cwdRemoved" json:"cwd_removed,omitempty"`       // the working directory has no name any more: its inode
+	StopNoticed    bool                   `protobuf:"varint,27,opt,name=stop_noticed,json=stopNoticed" json:"stop_noticed,omitempty"`     // the parent has waited for the stop of a STOPPED process
+	KeepCaps       bool                   `protobuf:"varint,180,opt,name=keep_caps,json=keepCaps" json:"keep_caps,omitempty"`             // PR_SET_KEEPCAPS
+	Mdwe           uint32                 `protobuf:"varint,181,opt,name=mdwe" json:"mdwe,omitempty"`                                     // PR_SET_MDWE
+	XcompPerm      uint64                 `protobuf:"varint,182,opt,name=xcomp_perm,json=xcompPerm" json:"xcomp_perm,omitempty"`          // extended states (AMX) that it has asked for, ARCH_GET_XCOMP_PERM
+	MemoryMerge    bool                   `protobuf:"varint,184,opt,name=memory_merge,json=memoryMerge" json:"memory_merge,omitempty"`    // PR_SET_MEMORY_MERGE
+	Continued      bool                   `protobuf:"varint,183,opt,name=continued" json:"continued,omitempty"`                           // SIGCONT has made it run on, and the parent has not waited for that
+	SemUndo        []*SemUndo             `protobuf:"bytes,160,rep,name=sem_undo,json=semUndo" json:"sem_undo,omitempty"`                 // SEM_UNDO of semop(2)
+	LockFuture     uint32                 `protobuf:"varint,140,opt,name=lock_future,json=lockFuture" json:"lock_future,omitempty"`       // MCL_ flags by which memory that is mapped later is locked (mlockall(2)); 0: it is not
+	ExactNumbers   bool                   `protobuf:"varint,201,opt,name=exact_numbers,json=exactNumbers" json:"exact_numbers,omitempty"` // no other pid or tid serves: it has mutexes that the kernel takes part in
+	RawPid         int32                  `protobuf:"varint,200,opt,name=raw_pid,json=rawPid" json:"raw_pid,omitempty"`                   // without namespaces: pid for the kernel, at the checkpoint
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1407,6 +1434,20 @@ func (x *Process) GetLockFuture() uint32 {
 	return 0
 }
 
+func (x *Process) GetExactNumbers() bool {
+	if x != nil {
+		return x.ExactNumbers
+	}
+	return false
+}
+
+func (x *Process) GetRawPid() int32 {
+	if x != nil {
+		return x.RawPid
+	}
+	return 0
+}
+
 type Thread struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tid           int32                  `protobuf:"varint,1,opt,name=tid" json:"tid,omitempty"`
@@ -1438,6 +1479,7 @@ type Thread struct {
 	WaitRemainingNs int64  `protobuf:"varint,25,opt,name=wait_remaining_ns,json=waitRemainingNs" json:"wait_remaining_ns,omitempty"`
 	SchedFlags      uint64 `protobuf:"varint,180,opt,name=sched_flags,json=schedFlags" json:"sched_flags,omitempty"`               // of sched_setattr(2): SCHED_FLAG_RESET_ON_FORK, …
 	SchedRuntimeNs  uint64 `protobuf:"varint,181,opt,name=sched_runtime_ns,json=schedRuntimeNs" json:"sched_runtime_ns,omitempty"` // its slice, where it has asked for one
+	RawTid          int32  `protobuf:"varint,200,opt,name=raw_tid,json=rawTid" json:"raw_tid,omitempty"`                           // without namespaces: tid for the kernel, at the checkpoint
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1657,6 +1699,13 @@ func (x *Thread) GetSchedFlags() uint64 {
 func (x *Thread) GetSchedRuntimeNs() uint64 {
 	if x != nil {
 		return x.SchedRuntimeNs
+	}
+	return 0
+}
+
+func (x *Thread) GetRawTid() int32 {
+	if x != nil {
+		return x.RawTid
 	}
 	return 0
 }
@@ -4653,7 +4702,7 @@ var File_internal_image_imagepb_image_proto protoreflect.FileDescriptor
 const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\n" +
 	"\"internal/image/imagepb/image.proto\x12\n" +
-	"esky.image\"\x87\t\n" +
+	"esky.image\"\xa5\t\n" +
 	"\x05Image\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1e\n" +
 	"\n" +
@@ -4690,7 +4739,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"sysvQueues\x12:\n" +
 	"\fposix_queues\x18\xa3\x01 \x03(\v2\x16.esky.image.PosixQueueR\vposixQueues\x12$\n" +
 	"\x04ptys\x18\xa4\x01 \x03(\v2\x0f.esky.image.PtyR\x04ptys\x12+\n" +
-	"\x06origin\x18\xdc\x01 \x01(\v2\x12.esky.image.OriginR\x06origin\"n\n" +
+	"\x06origin\x18\xdc\x01 \x01(\v2\x12.esky.image.OriginR\x06origin\x12\x1c\n" +
+	"\tshim_mode\x18\xc8\x01 \x01(\bR\bshimMode\"n\n" +
 	"\x06Origin\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x04R\x05start\x12\x17\n" +
@@ -4717,13 +4767,16 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x19\n" +
 	"\bbuild_id\x18\x03 \x01(\fR\abuildId\x12\x16\n" +
 	"\x06sha256\x18\x04 \x01(\fR\x06sha256\x12\x19\n" +
-	"\bmtime_ns\x18\x05 \x01(\x03R\amtimeNs\"m\n" +
+	"\bmtime_ns\x18\x05 \x01(\x03R\amtimeNs\"\xc9\x01\n" +
 	"\x06Clocks\x12!\n" +
 	"\fmonotonic_ns\x18\x01 \x01(\x03R\vmonotonicNs\x12\x1f\n" +
 	"\vboottime_ns\x18\x02 \x01(\x03R\n" +
 	"boottimeNs\x12\x1f\n" +
 	"\vrealtime_ns\x18\x03 \x01(\x03R\n" +
-	"realtimeNs\"\xcd\t\n" +
+	"realtimeNs\x12-\n" +
+	"\x12monotonic_shift_ns\x18\xc8\x01 \x01(\x03R\x10monotonicShiftNs\x12+\n" +
+	"\x11boottime_shift_ns\x18\xc9\x01 \x01(\x03R\x0fboottimeShiftNs\"\x8d\n" +
+	"\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\x05R\x04ppid\x12\x12\n" +
@@ -4768,12 +4821,14 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\tcontinued\x18\xb7\x01 \x01(\bR\tcontinued\x12/\n" +
 	"\bsem_undo\x18\xa0\x01 \x03(\v2\x13.esky.image.SemUndoR\asemUndo\x12 \n" +
 	"\vlock_future\x18\x8c\x01 \x01(\rR\n" +
-	"lockFuture\"-\n" +
+	"lockFuture\x12$\n" +
+	"\rexact_numbers\x18\xc9\x01 \x01(\bR\fexactNumbers\x12\x18\n" +
+	"\araw_pid\x18\xc8\x01 \x01(\x05R\x06rawPid\"-\n" +
 	"\x05State\x12\v\n" +
 	"\aRUNNING\x10\x00\x12\v\n" +
 	"\aSTOPPED\x10\x01\x12\n" +
 	"\n" +
-	"\x06ZOMBIE\x10\x02\"\xda\x06\n" +
+	"\x06ZOMBIE\x10\x02\"\xf4\x06\n" +
 	"\x06Thread\x12\x10\n" +
 	"\x03tid\x18\x01 \x01(\x05R\x03tid\x12\x12\n" +
 	"\x04comm\x18\x02 \x01(\tR\x04comm\x12\x16\n" +
@@ -4807,7 +4862,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x11wait_remaining_ns\x18\x19 \x01(\x03R\x0fwaitRemainingNs\x12 \n" +
 	"\vsched_flags\x18\xb4\x01 \x01(\x04R\n" +
 	"schedFlags\x12)\n" +
-	"\x10sched_runtime_ns\x18\xb5\x01 \x01(\x04R\x0eschedRuntimeNs\"\xc8\x02\n" +
+	"\x10sched_runtime_ns\x18\xb5\x01 \x01(\x04R\x0eschedRuntimeNs\x12\x18\n" +
+	"\araw_tid\x18\xc8\x01 \x01(\x05R\x06rawTid\"\xc8\x02\n" +
 	"\x02Mm\x12\x1d\n" +
 	"\n" +
 	"start_code\x18\x01 \x01(\x04R\tstartCode\x12\x19\n" +

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ids.h: the table of libesky-ids.so, and what its parts share.
+ *
+ * Where a job has no namespaces of its own, a resumed process has another pid for
+ * the kernel (real) than the one that the program remembers (virtual), and the
+ * kernel's clocks are those of another host. The table says which is which.
+ * internal/ids writes it: into each process that is resumed, and into the file
+ * $ESKY_IDS, which a program reads when it is started.
+ *
+ * It does not change while the job runs. New processes and threads keep the
+ * number that the kernel gives them; esky_before_birth() sees to it that this is
+ * none of the table.
+ */
+#ifndef ESKY_IDS_H
+#define ESKY_IDS_H
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define ESKY_IDS_MAGIC 0x31736469 /* "ids1" */
+#define ESKY_IDS_MOST 8192
+
+struct esky_pair {
+	int32_t virtual, real;
+};
+
+struct esky_ids {
+	uint32_t magic;
+	uint32_t count;
+	int64_t init;      /* the job's init, which the job knows as 1 */
+	int64_t monotonic; /* the job's clock less the kernel's, in ns */
+	int64_t boottime;
+	struct esky_pair pairs[2 * ESKY_IDS_MOST]; /* by virtual, then by real number */
+};
+
+extern struct esky_ids esky_ids;
+
+int32_t esky_virtual(int32_t real);
+int32_t esky_real(int32_t virtual);
+int32_t esky_tid_of(pthread_t thread); /* real; 0: it has ended */
+void esky_before_birth(void);
+long esky_sys(long nr, long a, long b, long c, long d, long e, long f);
+long esky_ret(long result); /* as libc: -1 and errno */
+
+/* A process group is a negative number in kill(2) and wait(2). */
+static inline int32_t esky_real_signed(int32_t n)
+{
+	return n < -1 ? -esky_real(-n) : n > 0 ? esky_real(n) : n;
+}
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* The function that a program would get without us. */
+#define REAL(name)                                                       \
+	({                                                               \
+		static __typeof__(&name) next;                           \
+		if (!next)                                               \
+			next = (__typeof__(&name))dlsym(RTLD_NEXT, #name); \
+		next;                                                    \
+	})
+
+#endif

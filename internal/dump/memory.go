@@ -55,8 +55,22 @@ func (d *Dump) collectVmas(q *process, pb *imagepb.Process) error {
 	return d.copyNotForked(q, pb)
 }
 
-// copyNotForked copies, in the pause, what the snapshot will not have.
+// copyNotForked copies, in the pause, what the snapshot will not have. A program
+// that advises so at all may do it all the time (V8 does, for its heap): what was
+// seen before the freeze only tells of whom to ask again.
 func (d *Dump) copyNotForked(q *process, pb *imagepb.Process) error {
+	if len(d.before.notForked[q.HostPid]) == 0 {
+		return nil
+	}
+	maps, err := procfs.ReadSmaps(q.HostPid)
+	if err != nil {
+		return err
+	}
+	delete(d.before.notForked, q.HostPid)
+	delete(d.before.locked, q.HostPid)
+	for i := range maps {
+		d.before.note(q.HostPid, &maps[i])
+	}
 	for _, m := range d.before.notForked[q.HostPid] {
 		if i := indexOf(q.maps, m.Start); i < 0 || q.maps[i].End != m.End {
 			return changedMeanwhile(q.Pid, m.Start)

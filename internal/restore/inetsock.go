@@ -394,16 +394,29 @@ func addressOf(name []byte) string {
 
 // checkInetName tries whether this host has the address, and whether it is free.
 func checkInetName(s *imagepb.Socket) string {
-	kind := "UDP"
-	if isTCP(s) {
-		kind = "TCP"
-	}
 	if !hasPort(s.Name) || s.State == imagepb.Socket_RESET || s.State == imagepb.Socket_CONNECTED && s.Peer == 0 {
 		return ""
 	}
+	kind, await := "UDP", func(_ []byte, try func() error) error { return try() }
+	if isTCP(s) {
+		kind, await = "TCP", awaitPort
+	}
+	err := await(s.Name, func() error { return tryInetName(s) })
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Sprintf("%s port %s is in use on this host: end the program that has it, or resume on another host", kind, addressOf(s.Name))
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Sprintf("%s is not an address of this host: the job has a %s socket there; resume on the host that has it", addressOf(s.Name), kind)
+	case err != nil:
+		return fmt.Sprintf("%s port %s: %v", kind, addressOf(s.Name), err)
+	}
+	return ""
+}
+
+func tryInetName(s *imagepb.Socket) error {
 	fd, err := unix.Socket(int(s.Domain), int(s.Type)|unix.SOCK_CLOEXEC, int(s.Protocol))
 	if err != nil {
-		return fmt.Sprintf("a %s socket: %v", kind, err)
+		return fmt.Errorf("a socket: %w", err)
 	}
 	defer unix.Close(fd)
 	for _, o := range s.Options {
@@ -421,13 +434,5 @@ func checkInetName(s *imagepb.Socket) string {
 	if err == nil && s.State == imagepb.Socket_LISTENING {
 		err = unix.Listen(fd, 1)
 	}
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Sprintf("%s port %s is in use on this host: end the program that has it, or resume on another host", kind, addressOf(s.Name))
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Sprintf("%s is not an address of this host: the job has a %s socket there; resume on the host that has it", addressOf(s.Name), kind)
-	case err != nil:
-		return fmt.Sprintf("%s port %s: %v", kind, addressOf(s.Name), err)
-	}
-	return ""
+	return err
 }

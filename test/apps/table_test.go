@@ -20,6 +20,7 @@ type program struct {
 // are then younger than the image.
 const (
 	removed   = "it removes files that an older image of it needs"
+	shared    = "its shared memory below /dev/shm is younger than the image"
 	rewritten = "it rewrites its files in place"
 )
 
@@ -49,8 +50,8 @@ func programs() []program {
 
 		// Simulations
 		{name: "gromacs", uses: "thread-MPI, OpenMP", packages: words("gromacs"), needs: words("gmx")},
-		{name: "lammps", uses: "OpenMPI, two ranks", packages: words("lammps openmpi-bin"), needs: words("lmp mpirun.openmpi")},
-		{name: "openmpi", uses: "four ranks over shared memory", packages: words("openmpi-bin libopenmpi-dev"), needs: words("mpirun.openmpi mpicc.openmpi")},
+		{name: "lammps", uses: "OpenMPI, two ranks", packages: words("lammps openmpi-bin"), needs: words("lmp mpirun.openmpi"), crash: shared},
+		{name: "openmpi", uses: "four ranks over shared memory", packages: words("openmpi-bin libopenmpi-dev"), needs: words("mpirun.openmpi mpicc.openmpi"), crash: shared},
 		{name: "mpich", uses: "two ranks over shared memory", packages: words("mpich libmpich-dev"), needs: words("mpirun.mpich mpicc.mpich")},
 
 		// Mathematics

@@ -16,7 +16,7 @@ import (
 
 func TestTakenNames(t *testing.T) {
 	dir := t.TempDir()
-	abstract := append(unixName("")[:2], "\x00esky-test-"+filepath.Base(dir)+dir...)[:60]
+	abstract := append(unixName("")[:2], "\x00esky-test-"+filepath.Base(dir)+dir+strings.Repeat("x", 60)...)[:60]
 	bound := func(name []byte, kind int) int {
 		fd, err := unix.Socket(unix.AF_UNIX, kind, 0)
 		if err != nil {

@@ -21,7 +21,7 @@ const longestTimeWait = 65 * time.Second
 func awaitPort(name []byte, try func() error) error {
 	err := try()
 	for end := time.Now().Add(longestTimeWait); errors.Is(err, unix.EADDRINUSE) && time.Now().Before(end); err = try() {
-		if inUse(socket.TCPTable(), name) {
+		if portInUse(socket.TCPTable(), name) {
 			return err
 		}
 		time.Sleep(200 * time.Millisecond)
@@ -29,9 +29,9 @@ func awaitPort(name []byte, try func() error) error {
 	return err
 }
 
-// inUse says that somebody has a socket with the port of name. What is left of a
+// portInUse says that somebody has a socket with the port of name. What is left of a
 // connection (TIME_WAIT) is nobody's and has no inode.
-func inUse(table []socket.Row, name []byte) bool {
+func portInUse(table []socket.Row, name []byte) bool {
 	want, _ := socket.Address(name)
 	for _, row := range table {
 		if have, ok := socket.Address(row.Local); ok && have.Port() == want.Port() && row.Ino != 0 {

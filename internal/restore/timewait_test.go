@@ -29,12 +29,12 @@ func TestInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := socket.Sockaddr(netip.MustParseAddrPort(c.LocalAddr().String()), unix.AF_INET)
-	if !inUse(socket.TCPTable(), name) {
+	if !portInUse(socket.TCPTable(), name) {
 		t.Error("a connection is not in use")
 	}
 	c.Close()
 	far.Close()
-	for end := time.Now().Add(10 * time.Second); inUse(socket.TCPTable(), name); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); portInUse(socket.TCPTable(), name); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("what is left of a connection is in use")
 		}

@@ -42,7 +42,7 @@ func (d *Dump) collect() error {
 	}
 	refused = append(refused, refuseShared(d.frozen.Live())...)
 	if len(refused) > 0 {
-		return &RefusedError{refused}
+		return &RefusedError{Reasons: refused}
 	}
 	for _, q := range d.procs {
 		if err := q.openMemory(); err != nil {
@@ -74,7 +74,7 @@ func (d *Dump) collect() error {
 		return err
 	}
 	if _, err := family.Arrange(d.meta.Processes); err != nil {
-		return &RefusedError{[]string{err.Error()}}
+		return &RefusedError{Reasons: []string{err.Error()}}
 	}
 	for _, pb := range d.meta.Processes {
 		pb.StopNoticed = slices.Contains(d.news.noticed, int(pb.Pid))

@@ -49,7 +49,7 @@ type Options struct {
 	Stop       bool           // keep the job frozen until Release
 	Cut        bool           // accept pipes that lead outside, as if nobody were there
 	Meta       *imagepb.Image // filled in as far as the caller knows
-	HoldLimit  time.Duration  // how long to wait for critical sections
+	HoldLimit  time.Duration  // how long to wait for critical sections and what else passes
 	Known      []freeze.Sleeper
 
 	Scratch        []string // directories for temporary files, beside the usual ones
@@ -78,7 +78,11 @@ type Request struct {
 
 // RefusedError lists the state that cannot be carried, each with where it is
 // and what to do.
-type RefusedError struct{ Reasons []string }
+type RefusedError struct {
+	Reasons []string
+	// passing: all of it is in a state that ends by itself, as a rule at once.
+	passing bool
+}
 
 func (e *RefusedError) Error() string { return strings.Join(e.Reasons, "; ") }
 
@@ -117,45 +121,47 @@ type Dump struct {
 const freezeLimit = 10 * time.Second
 
 // Run dumps the job. After an error the job runs on, whatever o.Stop says.
-func Run(ctx context.Context, o Options) (_ *Dump, _ *Result, err error) {
-	d := &Dump{o: o, meta: o.Meta}
-	if d.before, err = preflight(o.Tree); err != nil {
+func Run(ctx context.Context, o Options) (*Dump, *Result, error) {
+	w, err := image.Create(o.Dir, o.Codec)
+	if err != nil {
 		return nil, nil, err
 	}
-	if d.writer, err = image.Create(o.Dir, o.Codec); err != nil {
-		return nil, nil, err
+	d, err := stopInTime(ctx, o, w)
+	if err == nil {
+		err = d.finish(ctx)
 	}
-	defer func() {
-		if err != nil {
-			d.writer.Abort()
-			d.abandon()
-		}
-	}()
-	if err := d.startAgent(); err != nil {
-		return nil, nil, err
-	}
-	defer d.endAgent()
-	if err := d.stopAndDescribe(ctx); err != nil {
-		return nil, nil, err
-	}
-	if o.Stop {
-		d.pause = time.Since(d.began) // so far
-	}
-	if err := d.store(ctx); err != nil {
-		return nil, nil, err
-	}
-	d.meta.PauseNs = int64(d.pause)
-	if err := d.writer.Finish(d.meta); err != nil {
+	if err != nil {
+		w.Abort()
+		d.abandon()
 		return nil, nil, err
 	}
 	if !o.Stop {
 		d.endSnapshots()
 	}
-	return d, &Result{Pause: d.pause, Bytes: d.writer.Written(), Sleepers: d.frozen.Sleepers(), Requests: d.requests, Notes: d.notes}, nil
+	return d, &Result{Pause: d.pause, Bytes: w.Written(), Sleepers: d.frozen.Sleepers(), Requests: d.requests, Notes: d.notes}, nil
+}
+
+// finish writes the image of a job that is described.
+func (d *Dump) finish(ctx context.Context) error {
+	if d.o.Stop {
+		d.pause = time.Since(d.began) // so far
+	}
+	if err := d.store(ctx); err != nil {
+		return err
+	}
+	d.meta.PauseNs = int64(d.pause)
+	return d.writer.Finish(d.meta)
 }
 
 // stopAndDescribe is the job's pause.
-func (d *Dump) stopAndDescribe(ctx context.Context) error {
+func (d *Dump) stopAndDescribe(ctx context.Context) (err error) {
+	if d.before, err = preflight(d.o.Tree); err != nil {
+		return err
+	}
+	if err := d.startAgent(); err != nil {
+		return err
+	}
+	defer d.endAgent()
 	if err := d.askCallbacks(ctx); err != nil {
 		return err
 	}

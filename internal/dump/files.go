@@ -24,6 +24,7 @@ type fileTable struct {
 	by      map[fileKey][]*file
 	of      map[int][]*imagepb.Fd // by pid in the namespace
 	refused []string
+	passing int // how many of them are about to pass
 }
 
 // fileKey is what two descriptors of one description have in common at least.
@@ -90,15 +91,19 @@ func (d *Dump) collectFiles() error {
 		d.noteStreams()
 	}
 	if len(d.files.refused) > 0 {
-		return &RefusedError{d.files.refused}
+		return d.files.refusal()
 	}
 	if err := d.collectTerminals(); err != nil {
 		return err
 	}
 	if len(d.files.refused) > 0 {
-		return &RefusedError{d.files.refused}
+		return d.files.refusal()
 	}
 	return nil
+}
+
+func (t *fileTable) refusal() *RefusedError {
+	return &RefusedError{Reasons: t.refused, passing: t.passing == len(t.refused)}
 }
 
 func (t *fileTable) addProcess(p *freeze.Process) error {

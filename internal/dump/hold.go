@@ -5,13 +5,16 @@ package dump
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/ids"
+	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
 	"github.com/esky-hpc/esky/shim"
@@ -96,7 +99,7 @@ func (s *shimState) runBefore(ctx context.Context, state shim.State, deadline ti
 			}
 			asked = true
 		case time.Now().After(deadline):
-			return &RefusedError{[]string{fmt.Sprintf(
+			return &RefusedError{Reasons: []string{fmt.Sprintf(
 				"pid %d: a function registered with esky_on_checkpoint() has not returned in time", s.pid)}}
 		}
 		select {
@@ -153,6 +156,31 @@ func (d *Dump) tellCallbacks() {
 	}
 }
 
+// Between two attempts the job runs on, at least as long as a server takes as a
+// rule, and then longer and longer.
+const firstAgain, longestAgain = 20 * time.Millisecond, time.Second
+
+// stopInTime stops and describes the job. Where all that stands against it is
+// about to pass, it lets the job go on and tries again, for a while.
+func stopInTime(ctx context.Context, o Options, w *image.Writer) (*Dump, error) {
+	deadline := time.Now().Add(o.HoldLimit)
+	for again := firstAgain; ; again = min(2*again, longestAgain) {
+		d := &Dump{o: o, meta: proto.CloneOf(o.Meta), writer: w}
+		err := d.stopAndDescribe(ctx)
+		var refused *RefusedError
+		if !errors.As(err, &refused) || !refused.passing || time.Now().Add(again).After(deadline) {
+			return d, err
+		}
+		d.abandon()
+		o.Known = d.frozen.Sleepers()
+		select {
+		case <-ctx.Done():
+			return d, ctx.Err()
+		case <-time.After(again):
+		}
+	}
+}
+
 // freezeOutsideHolds freezes the job at a moment at which no process is in a
 // critical section (esky_hold).
 func (d *Dump) freezeOutsideHolds(ctx context.Context) error {
@@ -178,7 +206,7 @@ func (d *Dump) freezeOutsideHolds(ctx context.Context) error {
 		}
 		d.o.Known = job.Sleepers()
 		if time.Now().After(deadline) {
-			return &RefusedError{[]string{fmt.Sprintf(
+			return &RefusedError{Reasons: []string{fmt.Sprintf(
 				"pid %d stays in a critical section (esky_hold without esky_release)", held.pid)}}
 		}
 		waiting = append(waiting, held)

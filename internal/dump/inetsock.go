@@ -71,7 +71,7 @@ func (d *Dump) describeTCP(s *jobSocket) (why string, err error) {
 	switch info.State {
 	case tcpListen:
 		pb.State, pb.Backlog = imagepb.Socket_LISTENING, info.Sacked // sk_max_ack_backlog, tcp_get_info
-		return "", nil
+		return d.abandonedInQueue(s), nil
 	case tcpSynSent, tcpSynRecv:
 		pb.State = imagepb.Socket_CONNECTING
 		return d.findConnecting(s)
@@ -106,7 +106,7 @@ func (d *Dump) describeConnection(s *jobSocket, state uint8) (why string, err er
 		return "", nil
 	}
 	if row.Unread > 0 {
-		return "its connection waits to be accepted, and data was sent on it already", nil
+		return sentBeforeAccept, nil
 	}
 	listener.pb.Waiting = append(listener.pb.Waiting, s.index+1)
 	return "", nil
@@ -149,6 +149,17 @@ func (d *Dump) acceptsLater(s *jobSocket) (*jobSocket, socket.Row) {
 		}
 	}
 	return nil, socket.Row{}
+}
+
+// abandonedInQueue looks for connections in the queue of a listening socket that
+// were made on this host and closed again: what was sent on them is lost with it.
+func (d *Dump) abandonedInQueue(s *jobSocket) (why string) {
+	for _, row := range d.tcpTable() {
+		if row.Ino == 0 && row.State == tcpCloseWait && socket.OneHost(row.Local, row.Remote) && socket.Accepts(s.pb.Name, row.Local) {
+			return madeAndClosed
+		}
+	}
+	return ""
 }
 
 // findConnecting finds where a connection that is being made leads to, which

@@ -67,7 +67,7 @@ func (d *Dump) fromInside(q *process, pb *imagepb.Process) error {
 	habits := newHabits(add, at)
 	at += 8
 	if len(calls) > q.stub.MaxCalls(q.stub.AreaSize-dataAt) || at > q.stub.Area+q.stub.AreaSize {
-		return &RefusedError{[]string{fmt.Sprintf("pid %d has %d POSIX timers, more than can be carried", q.Pid, len(timers))}}
+		return &RefusedError{Reasons: []string{fmt.Sprintf("pid %d has %d POSIX timers, more than can be carried", q.Pid, len(timers))}}
 	}
 	if err := q.batch(q.Leader(), 0, calls...).Run(q.stub.Code); err != nil {
 		return err
@@ -228,7 +228,7 @@ func (q *process) describeThread(t *freeze.Thread, clocks time.Duration) (*image
 		return nil, err
 	}
 	if amxTiles(pb.Xstate) {
-		return nil, &RefusedError{[]string{fmt.Sprintf("thread %d (%s) of pid %d computes with AMX tiles just now, which are not carried yet: "+
+		return nil, &RefusedError{Reasons: []string{fmt.Sprintf("thread %d (%s) of pid %d computes with AMX tiles just now, which are not carried yet: "+
 			"try again later, or start the program so that it does without (ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16)", t.Tid, stat.Comm, q.Pid)}}
 	}
 	if pb.Pending, err = pending(t.HostTid, false); err != nil {

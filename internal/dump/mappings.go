@@ -59,7 +59,7 @@ func (d *Dump) addFlags(q *process, pb *imagepb.Process, from int, special []pro
 			continue
 		}
 		if why := refuseMap(&smaps[i]); why != "" {
-			return &RefusedError{[]string{fmt.Sprintf("pid %d maps %s at %#x: %s", pb.Pid, v.Path, v.Start, why)}}
+			return &RefusedError{Reasons: []string{fmt.Sprintf("pid %d maps %s at %#x: %s", pb.Pid, v.Path, v.Start, why)}}
 		}
 		v.Flags = strings.Join(smaps[i].VmFlags, " ")
 		if locked := d.before.locked[q.HostPid]; snapshot {

@@ -82,7 +82,7 @@ func (d *Dump) posixQueue(fd int, name string) (uint32, error) {
 		return 0, err
 	}
 	if why := queueNotify(fd); why != "" {
-		return 0, &RefusedError{[]string{fmt.Sprintf("message queue /%s: %s", name, why)}}
+		return 0, &RefusedError{Reasons: []string{fmt.Sprintf("message queue /%s: %s", name, why)}}
 	}
 	attr, err := mqGetattr(fd)
 	if err != nil {

@@ -26,7 +26,7 @@ func preflight(tree freeze.Tree) (*beforehand, error) {
 		refused = append(refused, preflightProcess(tree, table, pid, before)...)
 	}
 	if len(refused) > 0 {
-		return nil, &RefusedError{refused}
+		return nil, &RefusedError{Reasons: refused}
 	}
 	return before, nil
 }

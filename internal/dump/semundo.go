@@ -64,7 +64,7 @@ func (d *Dump) refuseForeignUndo(q *process) error {
 		if order, err := kcmp(q.HostPid, t.HostTid, sysvSem, 0, 0); err != nil {
 			return err
 		} else if order != 0 {
-			return &RefusedError{[]string{fmt.Sprintf("pid %d (%s): thread %d has semaphore undo values of its own (clone without CLONE_SYSVSEM)", q.Pid, q.Stat.Comm, t.Tid)}}
+			return &RefusedError{Reasons: []string{fmt.Sprintf("pid %d (%s): thread %d has semaphore undo values of its own (clone without CLONE_SYSVSEM)", q.Pid, q.Stat.Comm, t.Tid)}}
 		}
 	}
 	for _, other := range d.procs {
@@ -74,7 +74,7 @@ func (d *Dump) refuseForeignUndo(q *process) error {
 		if order, err := kcmp(q.HostPid, other.HostPid, sysvSem, 0, 0); err != nil {
 			return err
 		} else if order == 0 {
-			return &RefusedError{[]string{fmt.Sprintf("pid %d (%s) shares its semaphore undo values with pid %d (clone with CLONE_SYSVSEM)", q.Pid, q.Stat.Comm, other.Pid)}}
+			return &RefusedError{Reasons: []string{fmt.Sprintf("pid %d (%s) shares its semaphore undo values with pid %d (clone with CLONE_SYSVSEM)", q.Pid, q.Stat.Comm, other.Pid)}}
 		}
 	}
 	return nil

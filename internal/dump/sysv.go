@@ -125,7 +125,7 @@ func (d *Dump) segmentObject(m *procfs.Mapping) (*object, error) {
 	if d.o.Tree.Adopted() {
 		where = "a segment of the host: a job has System V objects of its own only if it was started by esky-wrap"
 	}
-	return nil, &RefusedError{[]string{fmt.Sprintf("%s is mapped at %#x, %s", m.Path, m.Start, where)}}
+	return nil, &RefusedError{Reasons: []string{fmt.Sprintf("%s is mapped at %#x, %s", m.Path, m.Start, where)}}
 }
 
 // sysvDev keeps the ids of segments apart from inode numbers.
@@ -247,7 +247,7 @@ func (d *Dump) peekQueue(q *imagepb.SysvQueue, n, bytes int) error {
 			calls = append(calls, tracee.Sys("msgrcv", unix.SYS_MSGRCV, uint64(q.Perm.Id), to, uint64(bytes), uint64(i), msgCopy|unix.IPC_NOWAIT))
 		}
 		if err := a.Do(calls...); errors.Is(err, unix.ENOSYS) {
-			return &RefusedError{[]string{fmt.Sprintf("message queue %d has messages, and this kernel does not let them be read (CONFIG_CHECKPOINT_RESTORE)", q.Perm.Id)}}
+			return &RefusedError{Reasons: []string{fmt.Sprintf("message queue %d has messages, and this kernel does not let them be read (CONFIG_CHECKPOINT_RESTORE)", q.Perm.Id)}}
 		} else if err != nil {
 			return err
 		}

@@ -102,11 +102,11 @@ func (d *Dump) describeWaiting(s *jobSocket) string {
 		switch {
 		case client != nil:
 			if n, err := unix.IoctlGetInt(client.dup, unix.TIOCOUTQ); err != nil || n != 0 {
-				return "a connection waits to be accepted, and data was sent on it already"
+				return sentBeforeAccept
 			}
 			s.pb.Waiting = append(s.pb.Waiting, client.index+1)
 		case ino == 0:
-			return "a connection that its maker has closed again waits to be accepted"
+			return madeAndClosed
 		}
 	}
 	return ""

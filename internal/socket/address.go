@@ -68,9 +68,18 @@ func Accepts(listener, to []byte) bool {
 	return ok && ok2 && l.Port() == t.Port() && (l.Addr().IsUnspecified() || l.Addr() == t.Addr())
 }
 
+// OneHost says that the ends of a connection are of one address: nobody else's
+// connections are, and those within a host are unless they ask for another.
+func OneHost(a, b []byte) bool {
+	x, ok := Address(a)
+	y, ok2 := Address(b)
+	return ok && ok2 && x.Addr() == y.Addr()
+}
+
 // Row is a line of /proc/net/tcp, see proc_net(5).
 type Row struct {
 	Local, Remote []byte // struct sockaddr
+	State         uint8
 	Ino           uint64
 	Unread        uint64 // bytes that wait to be read
 }
@@ -94,7 +103,7 @@ func TCPTable() []Row {
 }
 
 func parseRow(line string) (r Row, err error) {
-	const local, remote, queues, inode = 1, 2, 4, 9
+	const local, remote, state, queues, inode = 1, 2, 3, 4, 9
 	f := strings.Fields(line)
 	if len(f) <= inode {
 		return r, fmt.Errorf("%d fields", len(f))
@@ -105,6 +114,11 @@ func parseRow(line string) (r Row, err error) {
 	if r.Remote, err = parseAddress(f[remote]); err != nil {
 		return r, err
 	}
+	st, err := strconv.ParseUint(f[state], 16, 8)
+	if err != nil {
+		return r, err
+	}
+	r.State = uint8(st)
 	_, rx, _ := strings.Cut(f[queues], ":")
 	if r.Unread, err = strconv.ParseUint(rx, 16, 64); err != nil {
 		return r, err

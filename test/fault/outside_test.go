@@ -50,3 +50,28 @@ func TestOutside(t *testing.T) {
 		t.Errorf("the program saw %q, want %q", got, want)
 	}
 }
+
+// TestNeverAccepted: what waits in a server's queue, with data in it, is waited
+// for some seconds, in which the job runs on. Then it is refused by name.
+func TestNeverAccepted(t *testing.T) {
+	t.Parallel()
+	j := harness.NewJob(t)
+	program := harness.Compile(t, j.Path("inet"), "../programs/inet.c", "gcc", "-D_GNU_SOURCE", "-I../programs", "-I../../shim", "-pthread")
+	j.Argv = []string{program, "status", "never"}
+	run := j.Start()
+	run.Until("the program is ready", func() bool { return strings.Contains(j.Read("status"), "READY") })
+	o := j.TryCheckpoint()
+	for _, words := range []string{"was sent on it already", "has closed again waits to be accepted", "descriptor 3"} {
+		if !strings.Contains(o.Stderr, words) {
+			t.Errorf("%q is not in: %s", words, o.Stderr)
+		}
+	}
+	if o.Status != harness.ExitHost || o.Took < 5*time.Second || run.Ended() || len(j.Generations()) != 0 {
+		t.Errorf("refused after %v with %d images; the job has ended: %v. %s", o.Took, len(j.Generations()), run.Ended(), o)
+	}
+	j.Write("status.go", "")
+	run.WaitFor(0)
+	if got := strings.TrimSpace(j.Read("status.result")); got != "PASS" {
+		t.Errorf("the program says %q", got)
+	}
+}

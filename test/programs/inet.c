@@ -304,6 +304,39 @@ static void waiting(void)
 	EQ("found", found, 2);
 }
 
+// Data waits on connections that are not accepted yet, and the maker of one is
+// gone. nobody: nor are they ever before .go.
+static void late_for(int nobody)
+{
+	int l = listener(AF_INET, 5), c = connected(l), gone, s;
+	int64_t from;
+	struct name b = own(c);
+
+	put_data(c, 80, 1);
+	gone = connected(l);
+	put_data(gone, 96, 2);
+	close(gone);
+	ready();
+	if (nobody)
+		await();
+	for (from = ms(); ms() < from + 1500; nap(1))
+		;
+	CHECK(nobody || ms() < from + 1500 + 3000, "it stood still for %lld ms", (long long)(ms() - from - 1500));
+	s = SYS(accept(l, NULL, NULL));
+	same("the first", far(s), b);
+	gone = SYS(accept(l, NULL, NULL));
+	if (!nobody)
+		await();
+	get_data("sent before it was accepted", s, 80, 1);
+	get_data("by one that is gone", gone, 96, 2);
+	EQ("end of file", read(gone, buf, 1), 0);
+	put_data(s, 80, 3);
+	get_data("and back", c, 80, 3);
+}
+
+static void late(void) { late_for(0); }
+static void never(void) { late_for(1); }
+
 static void get_from(const char *what, int s, size_t n, uint64_t seed, struct name from)
 {
 	struct name got = { .len = sizeof got.a };
@@ -349,7 +382,7 @@ int main(int argc, char **argv)
 {
 	static const struct mode modes[] = {
 		{ "listeners", listeners }, { "stream", stream }, { "stream6", stream6 }, { "brim", brim },
-		{ "waiting", waiting }, { "udp", udp }, { "udp6", udp6 }, { NULL, NULL },
+		{ "waiting", waiting }, { "late", late }, { "never", never }, { "udp", udp }, { "udp6", udp6 }, { NULL, NULL },
 	};
 
 	begin(argc, argv);

@@ -291,6 +291,33 @@ static void waiting(void)
 	EQ("error", errno, EAGAIN);
 }
 
+// Data waits on connections that are accepted a moment later; the maker of one
+// is gone.
+static void late(void)
+{
+	struct name n;
+	int l, c, gone, s;
+
+	at_home();
+	n = file_name(".s");
+	l = listener(SOCK_STREAM, &n, 5);
+	c = connected(SOCK_STREAM, &n, NULL);
+	put_data(c, 80, 1);
+	gone = connected(SOCK_STREAM, &n, NULL);
+	put_data(gone, 96, 2);
+	close(gone);
+	ready();
+	nap(1500);
+	s = SYS(accept(l, NULL, NULL));
+	gone = SYS(accept(l, NULL, NULL));
+	await();
+	get_data("sent before it was accepted", s, 80, 1);
+	get_data("by one that is gone", gone, 96, 2);
+	EQ("end of file", read(gone, buf, 1), 0);
+	put_data(s, 80, 3);
+	get_data("and back", c, 80, 3);
+}
+
 static void get_from(const char *what, int s, size_t n, uint64_t seed, const struct name *from)
 {
 	struct sockaddr_un a;
@@ -472,7 +499,7 @@ int main(int argc, char **argv)
 {
 	static const struct mode modes[] = {
 		{ "listeners", listeners }, { "stream", stream }, { "abstract", abstract }, { "seqpacket", seqpacket },
-		{ "waiting", waiting }, { "dgram", dgram }, { "rights", rights }, { NULL, NULL },
+		{ "waiting", waiting }, { "late", late }, { "dgram", dgram }, { "rights", rights }, { NULL, NULL },
 	};
 
 	begin(argc, argv);

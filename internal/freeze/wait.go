@@ -65,7 +65,10 @@ func (j *Job) restartBlock(t *Thread, known []Sleeper) {
 	if w.Syscall == unix.SYS_RESTART_SYSCALL {
 		for _, k := range known {
 			if k.Tid == t.Tid && k.IP == t.Regs.IP() && k.SP == t.Regs.Rsp && k.Deadline > now {
-				w.Syscall, w.Remaining = k.Syscall, k.Deadline-now
+				w.Syscall, w.Remaining = k.Syscall, forever
+				if k.Deadline != forever {
+					w.Remaining = k.Deadline - now
+				}
 				return
 			}
 		}

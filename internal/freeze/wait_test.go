@@ -170,6 +170,10 @@ func TestKnownSleeper(t *testing.T) {
 	if th.Wait.Syscall != unix.SYS_NANOSLEEP || th.Wait.Remaining > time.Hour || th.Wait.Remaining < time.Hour-time.Minute {
 		t.Errorf("%+v", th.Wait)
 	}
+	known[1].Deadline = forever // an absolute one
+	if (&Job{}).restartBlock(th, known); th.Wait.Remaining != forever {
+		t.Errorf("%+v", th.Wait)
+	}
 	th.Regs.Rsp = 208 // another wait, in the same place of the program
 	(&Job{}).restartBlock(th, known)
 	if th.Wait.Remaining < forever {

@@ -17,7 +17,8 @@ func TestMain(m *testing.M) { harness.Main(m) }
 // A way is what happens to a program between READY and go.
 type way struct {
 	name  string
-	stops int // how often it is taken away; 0: one checkpoint while it runs on
+	stops int  // how often it is taken away; 0: one checkpoint while it runs on
+	alive bool // before it is taken away, one while it runs on
 	bare  bool
 	shim  bool // without namespaces
 	adopt bool // started without esky; adopted while it runs on, adopted and ended, resumed
@@ -29,7 +30,7 @@ type way struct {
 var ways = []way{
 	{name: "live"},
 	{name: "stop", stops: 1},
-	{name: "thrice", stops: 3},
+	{name: "thrice", stops: 3, alive: true},
 	{name: "bare", stops: 1, bare: true},
 	{name: "adopt", stops: 1, adopt: true},
 	{name: "crash", crash: true},
@@ -49,7 +50,8 @@ var inShimMode = map[string]bool{
 var notAdopted = map[string]string{
 	"tree":          "a child in a session of its own loses its parent before it is adopted: it is nobody's",
 	"tree-random-1": "the same", "tree-random-2": "the same", "tree-random-3": "the same",
-	"sysv-sem": "System V objects stay with the host", "sysv-sem-wait": "the same", "sysv-msg": "the same",
+	"block-semtimedop": "System V objects stay with the host",
+	"sysv-sem":         "System V objects stay with the host", "sysv-sem-wait": "the same", "sysv-msg": "the same",
 	"no-main-thread": "to adopt it is to name a process that looks ended",
 	"pids":           "the parent is another after a resume",
 }
@@ -150,6 +152,9 @@ func drive(j *harness.Job, messages *refusals, b build, w way) {
 		j.Checkpoint()
 	}
 	for n := 0; n < w.stops && b.fate == "carried"; n++ {
+		if w.alive {
+			j.Checkpoint()
+		}
 		j.Checkpoint("--stop")
 		r.WaitFor(harness.ExitAgain)
 		if left := harness.Of(j.Dir); len(left) > 0 {

@@ -274,23 +274,19 @@ func without(r pages.Range, others []pages.Range) []pages.Range {
 // saveView saves a part of an object through one mapping of it: in place when
 // the job stays frozen, else copied now.
 func (d *Dump) saveView(o *object, v view, part pages.Range) error {
-	s := pages.Source{Object: o.index, Ranges: []pages.Range{part}}
+	there, err := d.present(o, v, part)
+	if err != nil {
+		return err
+	}
+	s := pages.Source{Object: o.index, Ranges: there}
 	read := func(b []byte, at uint64) error { return v.q.mem.ReadAt(b, v.start+at-v.offset) }
 	if o.pb.Kind == imagepb.Object_UNLINKED {
 		read = orZero(read)
 	}
 	s.ReadAt = read
 	if !d.o.Stop {
-		copied, err := anonymous(part.Len())
-		if err != nil {
+		if s.ReadAt, err = copyRanges(there, read); err != nil {
 			return err
-		}
-		if err := read(copied, part.Start); err != nil {
-			return err
-		}
-		s.ReadAt = func(b []byte, at uint64) error {
-			copy(b, copied[at-part.Start:])
-			return nil
 		}
 	}
 	d.shared = append(d.shared, s)

@@ -33,7 +33,8 @@ func TestBig(t *testing.T) {
 		{"threads", 2000, false},
 		{"threads", 2000, true},
 		{"descriptors", descriptors(t), false},
-		{"mappings", 5000, false},
+		{"mappings", 60000, false},
+		{"mappings", 60000, true},
 		{"timers", 400, true},
 	} {
 		name := fmt.Sprintf("%d %s", c.n, c.kind)

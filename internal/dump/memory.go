@@ -218,13 +218,21 @@ func (d *Dump) collectShared() error {
 	return nil
 }
 
-// saveFile copies the file into the image.
+// saveFile copies the file into the image; one with holes as pages, which leaves
+// those out.
 func (d *Dump) saveFile(o *object) error {
 	r, err := o.file.openAgain(unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
+	there, err := data(r, o.pb.Size)
+	if err == nil && total(there)+worthAsking < o.pb.Size {
+		return d.saveSparse(o, r, there)
+	}
 	defer r.Close()
+	if _, err := r.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
 	o.pb.File = strconv.Itoa(int(o.index))
 	w, err := d.writer.CreateFile(o.pb.File)
 	if err != nil {

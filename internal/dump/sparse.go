@@ -5,6 +5,7 @@ package dump
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -190,6 +191,28 @@ func copyRanges(ranges []pages.Range, read func(b []byte, at uint64) error) (fun
 		copy(b, copied[starts[i]+at-ranges[i].Start:])
 		return nil
 	}, nil
+}
+
+// saveSparse saves what there is of a file. A file that is read when the job has
+// ended stays open until the worker ends.
+func (d *Dump) saveSparse(o *object, file *os.File, there []pages.Range) error {
+	s := pages.Source{Object: o.index, Ranges: there, ReadAt: func(b []byte, at uint64) error {
+		n, err := file.ReadAt(b, int64(at))
+		if errors.Is(err, io.EOF) { // within the last page
+			clear(b[n:])
+			err = nil
+		}
+		return err
+	}}
+	if !d.o.Stop {
+		defer file.Close()
+		var err error
+		if s.ReadAt, err = copyRanges(there, s.ReadAt); err != nil {
+			return err
+		}
+	}
+	d.shared = append(d.shared, s)
+	return nil
 }
 
 // data lists the pages of a file that are not all hole (lseek(2)).

@@ -289,8 +289,9 @@ func (r *restorer) load() error {
 		if f == nil {
 			return nil
 		}
+		size := r.meta.Objects[c.Object].Size // which may end within a page
 		return func(b []byte, at uint64) error {
-			_, err := f.WriteAt(b, int64(at))
+			_, err := f.WriteAt(b[:min(uint64(len(b)), size-min(at, size))], int64(at))
 			return err
 		}
 	}

@@ -6,6 +6,8 @@
 #include <linux/mempolicy.h>
 #include <setjmp.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
 
 #define PAGE 4096ul
 #define SIZE (64 * PAGE)
@@ -406,6 +408,60 @@ static void sparse(void)
 	SAME("the last page", p + size - PAGE, PAGE, 5);
 }
 
+static size_t occupied(int fd)
+{
+	struct stat st;
+
+	SYS(fstat(fd, &st));
+	return (size_t)st.st_blocks * 512;
+}
+
+// Great files without a name, and a segment, of which little is there. A part
+// was written by a process that is gone, whose page tables nobody can look at.
+static void holes(void)
+{
+	const size_t size = 20ul << 30, few = 1 << 20, tail = 100;
+	char name[] = "holes-XXXXXX", page[PAGE], *closed, *seg;
+	int fd[2] = { SYS(memfd_create("holes", 0)), SYS(mkstemp(name)) }, id, gone = SYS(memfd_create("closed", 0));
+
+	unlink(name);
+	for (int i = 0; i < 2; i++) {
+		pattern(page, PAGE, 1 + i);
+		SYS(ftruncate(fd[i], size + tail));
+		EQ("a page", pwrite(fd[i], page, PAGE, size / 2 + 10), PAGE);
+		EQ("the end", pwrite(fd[i], page, tail, size), tail);
+	}
+	SYS(ftruncate(gone, size));
+	closed = SYS(mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, gone, 0));
+	close(gone);
+	id = SYS(shmget(IPC_PRIVATE, size, IPC_CREAT | SHM_NORESERVE | 0600));
+	seg = SYS(shmat(id, NULL, 0));
+	pid_t child = SYS(fork());
+	if (child == 0) {
+		pattern(seg + size / 4, 3 * PAGE, 3);
+		pattern(closed + size / 4, 3 * PAGE, 4);
+		_exit(0);
+	}
+	SYS(waitpid(child, NULL, 0));
+	pattern(seg + size - PAGE, PAGE, 5);
+	ready_and_await();
+	for (int i = 0; i < 2; i++) {
+		EQ("the size", lseek(fd[i], 0, SEEK_END), size + tail);
+		CHECK(occupied(fd[i]) < few, "file %d: the holes are filled: %zu", i, occupied(fd[i]));
+		EQ("a page", pread(fd[i], page, PAGE, size / 2 + 10), PAGE);
+		SAME("a page of a file", page, PAGE, 1 + i);
+		EQ("the end", pread(fd[i], page, PAGE, size), tail);
+		SAME("the end of a file", page, tail, 1 + i);
+		EQ("a hole", pread(fd[i], page, PAGE, 0), PAGE);
+		CHECK(zero(page, PAGE), "a hole of file %d is not zero", i);
+	}
+	SAME("what another wrote", seg + size / 4, 3 * PAGE, 3);
+	SAME("what another wrote, descriptor closed", closed + size / 4, 3 * PAGE, 4);
+	SAME("the end of the segment", seg + size - PAGE, PAGE, 5);
+	CHECK(zero(seg, PAGE) && zero(closed + size - PAGE, PAGE), "a hole is not zero");
+	SYS(shmctl(id, IPC_RMID, NULL));
+}
+
 // What is marked to be wiped in, or kept from, children still is.
 static void children(void)
 {
@@ -437,6 +493,7 @@ int main(int argc, char **argv)
 		{ "lockall-onfault", lockall }, { "seal", seal }, { "names", names }, { "numa", numa },
 		{ "unlinked", unlinked }, { "twice", twice }, { "twice-closed", twice }, { "sparse", sparse },
 		{ "sparse-shared", sparse }, { "children", children },
+		{ "holes", holes },
 #if defined(__x86_64__)
 		{ "jit", jit },
 #endif

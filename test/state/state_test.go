@@ -58,7 +58,7 @@ var notAdopted = map[string]string{
 
 // adoptRefuses are states that only a job in namespaces of its own can have.
 var adoptRefuses = map[string]string{
-	"dumpable": "is not dumpable", "sysv-shm": "a segment of the host",
+	"dumpable": "is not dumpable", "sysv-shm": "a segment of the host", "vma-holes": "a segment of the host",
 	"pty": "a terminal of the host", "pty-session": "a terminal of the host", "pty-background": "a terminal of the host",
 	"mqueue": "a message queue of the host", "mqueue-notify": "a message queue of the host",
 }

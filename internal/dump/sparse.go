@@ -81,7 +81,7 @@ func (d *Dump) present(o *object, v view, part pages.Range) ([]pages.Range, erro
 		return there, err
 	}
 	if holes := part.Len() - total(there); holes > swapped+mostHolesFilled {
-		return nil, &RefusedError{[]string{fmt.Sprintf("%s has %d MiB of holes and %d MiB in swap, and the kernel does not tell which is which: turn swap off",
+		return nil, &RefusedError{Reasons: []string{fmt.Sprintf("%s has %d MiB of holes and %d MiB in swap, and the kernel does not tell which is which: turn swap off",
 			o.pb.Name, (holes-swapped)>>20, swapped>>20)}}
 	}
 	return all, nil

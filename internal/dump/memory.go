@@ -138,7 +138,7 @@ func (d *Dump) kindOf(q *process, m *procfs.Mapping, v *imagepb.Vma) error {
 			return err
 		}
 		o.views = append(o.views, view{q, m.Start, m.Offset, m.Size()})
-		v.Kind, v.Object = imagepb.Vma_OBJECT, o.index
+		v.Kind, v.Object, v.Name = imagepb.Vma_OBJECT, o.index, m.SharedName
 	case m.Ino != 0 && !m.Deleted && m.Path != "/dev/zero":
 		v.Kind, v.Path = imagepb.Vma_FILE, m.Path
 	default:

@@ -3,6 +3,7 @@
 package dump
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -132,6 +133,9 @@ func (d *Dump) copyMessages(fd int, q *imagepb.PosixQueue, n int) error {
 			_ = d.Release(true) // better the last image than a message lost
 			return fmt.Errorf("put %d messages back: %w: the job was ended", len(q.Messages), e)
 		}
+	}
+	for _, m := range q.Messages {
+		err = cmp.Or(err, messageTooLong("/"+q.Name, len(m.Text)))
 	}
 	return err
 }

@@ -4,6 +4,7 @@ package dump
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"testing"
 
@@ -95,4 +96,14 @@ func covered(all []pages.Range, at uint64) bool {
 		}
 	}
 	return false
+}
+
+func TestMessageTooLong(t *testing.T) {
+	if err := messageTooLong("/q", longestMessage); err != nil {
+		t.Error(err)
+	}
+	var refused *RefusedError
+	if err := messageTooLong("/q", longestMessage+1); !errors.As(err, &refused) {
+		t.Errorf("a message that does not fit: %v", err)
+	}
 }

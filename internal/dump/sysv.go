@@ -230,6 +230,19 @@ func (d *Dump) collectQueues() error {
 	return nil
 }
 
+// longestMessage is what a resume can send again: it has a buffer of 256 KiB. The
+// kernel's own limits are 8 KiB unless root has raised them (kernel.msgmax,
+// fs.mqueue.msgsize_max).
+const longestMessage = 256<<10 - 64
+
+func messageTooLong(queue string, length int) error {
+	if length <= longestMessage {
+		return nil
+	}
+	return &RefusedError{Reasons: []string{fmt.Sprintf("message queue %s has a message of %d bytes, more than the %d that can be sent again: receive it first",
+		queue, length, longestMessage)}}
+}
+
 // peekQueue copies n messages, of so many bytes in all, by MSG_COPY of
 // msgrcv(2), which takes nothing out.
 func (d *Dump) peekQueue(q *imagepb.SysvQueue, n, bytes int) error {
@@ -254,6 +267,9 @@ func (d *Dump) peekQueue(q *imagepb.SysvQueue, n, bytes int) error {
 		for i, c := range calls {
 			b, err := a.Read(at[i], typeLen+int(c.Result))
 			if err != nil {
+				return err
+			}
+			if err := messageTooLong(fmt.Sprint(q.Perm.Id), len(b)-typeLen); err != nil {
 				return err
 			}
 			q.Messages = append(q.Messages, &imagepb.SysvMessage{Type: int64(le64(b)), Text: b[typeLen:]})

@@ -24,6 +24,7 @@ type Mapping struct {
 	Ino        uint64
 	Path       string // or [heap], [anon:NAME], …; empty for anonymous memory
 	Deleted    bool   // the file has no name any more; Path is what it was
+	SharedName string // [anon_shmem:NAME] of shared anonymous memory, whose Path is /dev/zero
 
 	// Of smaps only.
 	VmFlags                    []string // two letters each, see proc_pid_smaps(5)
@@ -122,6 +123,9 @@ func (p *mapParser) header(line []byte) error {
 	}
 	m.Perms = p.intern(perms)
 	m.Path, m.Deleted = p.path(trimLeft(f.rest))
+	if strings.HasPrefix(m.Path, namedShared) {
+		m.SharedName, m.Path, m.Deleted = m.Path, "/dev/zero", true
+	}
 	p.maps = append(p.maps, m)
 	p.ended = false
 	return nil
@@ -162,6 +166,11 @@ func (p *mapParser) path(b []byte) (string, bool) {
 	}
 	return s[:len(s)-len(deleted)], true
 }
+
+// namedShared stands where shared anonymous memory has a name of the program's
+// choice (PR_SET_VMA_ANON_NAME of prctl(2), Linux 6.2). Without one the kernel
+// shows what it is: a file of its own that is called /dev/zero and is deleted.
+const namedShared = "[anon_shmem:"
 
 // resolve settles the two ambiguities of names, which the text of maps cannot:
 // a name with a literal \012, and an existing file whose name ends in

@@ -36,6 +36,7 @@ func TestParseMaps(t *testing.T) {
 		{"named deleted and deleted", line(head, "/x (deleted) (deleted)"), "/x (deleted)", true},
 		{"memfd", line(head, "/memfd:a b (deleted)"), "/memfd:a b", true},
 		{"named anonymous", line(head, "[anon:glibc: malloc (deleted)]"), "[anon:glibc: malloc (deleted)]", false},
+		{"named shared", line(head, "[anon_shmem:a /name]"), "/dev/zero", true},
 		{"pseudo", line(head, "anon_inode:[perf_event]"), "anon_inode:[perf_event]", false},
 		{"long", line(head, "/"+strings.Repeat(`x\012`, 4095)), "/" + strings.Repeat("x\n", 4095), false},
 	}
@@ -43,6 +44,9 @@ func TestParseMaps(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			want := base
 			want.Path, want.Deleted = tt.path, tt.deleted
+			if tt.name == "named shared" {
+				want.SharedName = "[anon_shmem:a /name]"
+			}
 			got, err := ParseMaps(strings.NewReader(tt.in))
 			if err != nil {
 				t.Fatal(err)

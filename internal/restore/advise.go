@@ -4,6 +4,7 @@ package restore
 
 import (
 	"errors"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -48,10 +49,38 @@ func (r *restorer) advise(p *proc, s *script) error {
 	if err := s.do(); err != nil {
 		return err
 	}
+	p.nameMemory()
 	if err := r.lock(p); err != nil {
 		return err
 	}
 	return p.seal()
+}
+
+// nameMemory gives anonymous memory the names that the program gave it
+// (PR_SET_VMA_ANON_NAME of prctl(2)). They are for people to read, and not every
+// kernel has them.
+func (p *proc) nameMemory() {
+	for _, v := range p.pb.Vmas {
+		name, ok := chosenName(v.Name)
+		if !ok {
+			continue
+		}
+		s := p.script()
+		s.add("name memory", unix.SYS_PRCTL, unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, v.Start, v.End-v.Start, s.string(name))
+		if s.do() != nil {
+			return
+		}
+	}
+}
+
+// chosenName takes a name out of what /proc/PID/maps shows.
+func chosenName(shown string) (string, bool) {
+	for _, kind := range []string{"[anon:", "[anon_shmem:"} {
+		if name, ok := strings.CutPrefix(shown, kind); ok {
+			return strings.CutSuffix(name, "]")
+		}
+	}
+	return "", false
 }
 
 // lock locks memory as it was, as far as RLIMIT_MEMLOCK allows. mlock(2) marks

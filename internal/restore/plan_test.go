@@ -78,3 +78,13 @@ func TestScriptRoom(t *testing.T) {
 		t.Errorf("full only after %d bytes of records", n)
 	}
 }
+
+func TestChosenName(t *testing.T) {
+	for shown, want := range map[string]string{
+		"[anon: Go: heap]": " Go: heap", "[anon_shmem:shared]": "shared", "[heap]": "", "[stack]": "", "": "", "/a/[anon:x]": "",
+	} {
+		if got, ok := chosenName(shown); got != want || ok != (want != "") {
+			t.Errorf("%q: %q, %v", shown, got, ok)
+		}
+	}
+}

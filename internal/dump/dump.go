@@ -127,6 +127,7 @@ func Run(ctx context.Context, o Options) (*Dump, *Result, error) {
 		return nil, nil, err
 	}
 	d, err := stopInTime(ctx, o, w)
+	defer d.endAgent() // until then it holds segments that nobody else maps
 	if err == nil {
 		err = d.finish(ctx)
 	}
@@ -161,7 +162,6 @@ func (d *Dump) stopAndDescribe(ctx context.Context) (err error) {
 	if err := d.startAgent(); err != nil {
 		return err
 	}
-	defer d.endAgent()
 	if err := d.askCallbacks(ctx); err != nil {
 		return err
 	}

@@ -171,6 +171,7 @@ func stopInTime(ctx context.Context, o Options, w *image.Writer) (*Dump, error) 
 		if !errors.As(err, &refused) || !refused.passing || time.Now().Add(again).After(deadline) {
 			return d, err
 		}
+		d.endAgent()
 		d.abandon()
 		o.Known = d.frozen.Sleepers()
 		select {

@@ -27,6 +27,8 @@ func (d *Dump) describeAnon(f *file) error {
 		}
 	case i.Signalfd:
 		f.pb.Kind, f.pb.SignalfdMask = imagepb.OpenFile_SIGNALFD, i.Sigmask
+	case f.link == inotifyLink:
+		d.describeInotify(f)
 	default:
 		return d.describeEpoll(f)
 	}

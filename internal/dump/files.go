@@ -74,6 +74,7 @@ func (d *Dump) collectFiles() error {
 			return err
 		}
 	}
+	d.checkEvents()
 	defer d.closeSockets()
 	if err := d.openSockets(); err != nil {
 		return err
@@ -253,7 +254,7 @@ func (d *Dump) describeFile(f *file) error {
 		t.refused = append(t.refused, fmt.Sprintf("%s: %s", f, why))
 		return nil
 	}
-	if f.flying && (f.link == pidfdLink || f.link == "anon_inode:[eventpoll]") {
+	if f.flying && (f.link == pidfdLink || f.link == inotifyLink || f.link == "anon_inode:[eventpoll]") {
 		t.refused = append(t.refused, fmt.Sprintf("%s: it is on its way through a socket, where this kind cannot be carried yet", f))
 		return nil
 	}

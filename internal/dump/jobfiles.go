@@ -109,6 +109,12 @@ func (d *Dump) noteOpenFile(known map[string]*jobFile, f *file) {
 	case flags&unix.O_PATH != 0:
 	case f.pb.Kind == imagepb.OpenFile_DIRECTORY:
 		d.noteDirectory(known, f.pb.Path)
+	case f.pb.Kind == imagepb.OpenFile_INOTIFY:
+		for _, w := range f.pb.Inotify {
+			if st, err := os.Lstat(w.Path); err == nil && st.IsDir() {
+				d.noteDirectory(known, w.Path)
+			}
+		}
 	case f.pb.Kind == imagepb.OpenFile_FIFO && jobfiles.Local(f.pb.Path, d.o.Scratch):
 		d.fileAt(known, f.pb.Path, f.path(), imagepb.JobFile_FIFO)
 	case f.pb.Kind == imagepb.OpenFile_REGULAR:

@@ -54,7 +54,7 @@ func refuseFile(f *file) string {
 		return "a block device cannot be carried"
 	}
 	switch f.link {
-	case "anon_inode:[eventfd]", "anon_inode:[eventpoll]", "anon_inode:[timerfd]", "anon_inode:[signalfd]":
+	case "anon_inode:[eventfd]", "anon_inode:[eventpoll]", "anon_inode:[timerfd]", "anon_inode:[signalfd]", inotifyLink:
 		return ""
 	}
 	return refuseKind(f.link)

@@ -28,7 +28,7 @@ type FdInfo struct {
 	Sigmask          uint64
 	Timerfd          *Timerfd
 	Locks            []Lock
-	InotifyWds       int
+	Inotify          []InotifyWatch
 	Fanotify         bool
 	Pid              int // of a pidfd, -1 when the process is gone
 	ScmFds           int // descriptors in flight in a unix socket
@@ -45,6 +45,14 @@ type EpollItem struct {
 	Pos    int64
 	Ino    uint64
 	Sdev   uint64 // as the kernel prints it, not as unix.Mkdev makes it
+}
+
+// InotifyWatch is one watch of an inotify instance.
+type InotifyWatch struct {
+	Wd   int
+	Ino  uint64
+	Sdev uint64 // as the kernel prints it, of the superblock
+	Mask uint32 // IN_*; before Linux 5.18 without IN_EXCL_UNLINK and IN_ONESHOT
 }
 
 // Timerfd is the state of a timerfd.
@@ -94,8 +102,12 @@ type fdParser struct {
 var errFdInfo = errors.New("not a line of fdinfo")
 
 func (p *fdParser) line(line []byte) error {
-	if bytes.HasPrefix(line, []byte("inotify wd:")) {
-		p.InotifyWds++
+	if watch, ok := bytes.CutPrefix(line, []byte("inotify ")); ok {
+		f := fields{rest: watch}
+		p.Inotify = append(p.Inotify, f.inotify())
+		if f.err != nil {
+			return fmt.Errorf("%w: %.80q: %w", errFdInfo, line, f.err)
+		}
 		return nil
 	}
 	name, value, ok := bytes.Cut(line, []byte(":"))

@@ -37,7 +37,9 @@ func TestParseFdInfo(t *testing.T) {
 				{Type: "OFDLCK", Mode: "ADVISORY", Exclusive: true, Pid: -1, End: math.MaxInt64, Blocked: true},
 			}
 		})},
-		{"inotify", "inotify wd:1 ino:2 sdev:3 mask:4 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:aabb\ninotify wd:2 ino:2 sdev:3 mask:4 ignored_mask:0 \n", with(func(i *FdInfo) { i.InotifyWds = 2 })},
+		{"inotify", "inotify wd:1 ino:2 sdev:3 mask:4 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:aabb\ninotify wd:2a ino:2 sdev:3 mask:80000004 ignored_mask:0 \n", with(func(i *FdInfo) {
+			i.Inotify = []InotifyWatch{{Wd: 1, Ino: 2, Sdev: 3, Mask: 4}, {Wd: 0x2a, Ino: 2, Sdev: 3, Mask: 0x80000004}}
+		})},
 		{"pidfd", "Pid:\t-1\nNSpid:\t-1\n", with(func(i *FdInfo) { i.Pid = -1 })},
 		{"socket", "scm_fds: 2\n", with(func(i *FdInfo) { i.ScmFds = 2 })},
 		{"unknown", "SqEntries:\t8\nclock ticks: 4\n", with(func(i *FdInfo) { i.Unknown = []string{"SqEntries:\t8", "clock ticks: 4"} })},

@@ -232,7 +232,7 @@ func TestFdInfoOfInotify(t *testing.T) {
 	if _, err := unix.InotifyAddWatch(fd, t.TempDir(), unix.IN_CREATE); err != nil {
 		t.Fatal(err)
 	}
-	if i := info(t, fd, nil); i.InotifyWds != 1 {
+	if i := info(t, fd, nil); len(i.Inotify) != 1 || i.Inotify[0].Wd != 1 || i.Inotify[0].Mask != unix.IN_CREATE {
 		t.Errorf("inotify is %+v", i)
 	}
 }

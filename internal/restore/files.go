@@ -146,6 +146,9 @@ func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 	case imagepb.OpenFile_SIGNALFD:
 		s.add("signalfd", unix.SYS_SIGNALFD4, ^uint64(0), s.words(f.SignalfdMask), sigsetSize, flags&unix.O_NONBLOCK)
 		s.put(at)
+	case imagepb.OpenFile_INOTIFY:
+		s.add("inotify_init", unix.SYS_INOTIFY_INIT1, flags&unix.O_NONBLOCK) // see setWatches
+		s.put(at)
 	case imagepb.OpenFile_EPOLL:
 		s.add("epoll_create", unix.SYS_EPOLL_CREATE1, 0)
 		s.put(at)

@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/personality.h>

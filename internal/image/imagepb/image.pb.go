@@ -153,6 +153,7 @@ const (
 	OpenFile_PTY_MASTER  OpenFile_Kind = 161
 	OpenFile_PTY_SLAVE   OpenFile_Kind = 162
 	OpenFile_DEV_TTY     OpenFile_Kind = 163
+	OpenFile_INOTIFY     OpenFile_Kind = 240
 )
 
 // Enum value maps for OpenFile_Kind.
@@ -177,6 +178,7 @@ var (
 		161: "PTY_MASTER",
 		162: "PTY_SLAVE",
 		163: "DEV_TTY",
+		240: "INOTIFY",
 	}
 	OpenFile_Kind_value = map[string]int32{
 		"REGULAR":     0,
@@ -198,6 +200,7 @@ var (
 		"PTY_MASTER":  161,
 		"PTY_SLAVE":   162,
 		"DEV_TTY":     163,
+		"INOTIFY":     240,
 	}
 )
 
@@ -277,7 +280,7 @@ func (x FileLock_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FileLock_Kind.Descriptor instead.
 func (FileLock_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14, 0}
 }
 
 type JobFile_Type int32
@@ -329,7 +332,7 @@ func (x JobFile_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobFile_Type.Descriptor instead.
 func (JobFile_Type) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type Object_Kind int32
@@ -381,7 +384,7 @@ func (x Object_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Object_Kind.Descriptor instead.
 func (Object_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16, 0}
 }
 
 type Socket_State int32
@@ -436,7 +439,7 @@ func (x Socket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Socket_State.Descriptor instead.
 func (Socket_State) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30, 0}
 }
 
 type Chunk_Codec int32
@@ -485,7 +488,7 @@ func (x Chunk_Codec) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Chunk_Codec.Descriptor instead.
 func (Chunk_Codec) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{39, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{40, 0}
 }
 
 // Image describes one generation of one job.
@@ -2068,6 +2071,7 @@ type OpenFile struct {
 	Pty              uint32                 `protobuf:"varint,161,opt,name=pty" json:"pty,omitempty"`                                 // PTY_*, DEV_TTY: index into Image.ptys
 	Termios          *Termios               `protobuf:"bytes,163,opt,name=termios" json:"termios,omitempty"`                          // STDIO: of a terminal that the job was given
 	HungUp           bool                   `protobuf:"varint,162,opt,name=hung_up,json=hungUp" json:"hung_up,omitempty"`             // PTY_SLAVE: reads nothing, writes nothing any more
+	Inotify          []*InotifyWatch        `protobuf:"bytes,240,rep,name=inotify" json:"inotify,omitempty"`                          // INOTIFY: by rising wd
 	Socket           *Socket                `protobuf:"bytes,100,opt,name=socket" json:"socket,omitempty"`                            // SOCKET; where it is missing socket_pair and socket_end tell
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -2313,6 +2317,13 @@ func (x *OpenFile) GetHungUp() bool {
 	return false
 }
 
+func (x *OpenFile) GetInotify() []*InotifyWatch {
+	if x != nil {
+		return x.Inotify
+	}
+	return nil
+}
+
 func (x *OpenFile) GetSocket() *Socket {
 	if x != nil {
 		return x.Socket
@@ -2388,6 +2399,66 @@ func (x *EpollItem) GetOpenFile() uint32 {
 	return 0
 }
 
+type InotifyWatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Wd            int32                  `protobuf:"varint,1,opt,name=wd" json:"wd,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path" json:"path,omitempty"`  // a name of what it watches; a symbolic link at its end is not followed
+	Mask          uint32                 `protobuf:"varint,3,opt,name=mask" json:"mask,omitempty"` // IN_*
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InotifyWatch) Reset() {
+	*x = InotifyWatch{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InotifyWatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InotifyWatch) ProtoMessage() {}
+
+func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InotifyWatch.ProtoReflect.Descriptor instead.
+func (*InotifyWatch) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *InotifyWatch) GetWd() int32 {
+	if x != nil {
+		return x.Wd
+	}
+	return 0
+}
+
+func (x *InotifyWatch) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *InotifyWatch) GetMask() uint32 {
+	if x != nil {
+		return x.Mask
+	}
+	return 0
+}
+
 type Timerfd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Clockid       int32                  `protobuf:"varint,1,opt,name=clockid" json:"clockid,omitempty"`
@@ -2401,7 +2472,7 @@ type Timerfd struct {
 
 func (x *Timerfd) Reset() {
 	*x = Timerfd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2413,7 +2484,7 @@ func (x *Timerfd) String() string {
 func (*Timerfd) ProtoMessage() {}
 
 func (x *Timerfd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +2497,7 @@ func (x *Timerfd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timerfd.ProtoReflect.Descriptor instead.
 func (*Timerfd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{12}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Timerfd) GetClockid() int32 {
@@ -2478,7 +2549,7 @@ type FileLock struct {
 
 func (x *FileLock) Reset() {
 	*x = FileLock{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +2561,7 @@ func (x *FileLock) String() string {
 func (*FileLock) ProtoMessage() {}
 
 func (x *FileLock) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2503,7 +2574,7 @@ func (x *FileLock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileLock.ProtoReflect.Descriptor instead.
 func (*FileLock) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FileLock) GetKind() FileLock_Kind {
@@ -2573,7 +2644,7 @@ type JobFile struct {
 
 func (x *JobFile) Reset() {
 	*x = JobFile{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2585,7 +2656,7 @@ func (x *JobFile) String() string {
 func (*JobFile) ProtoMessage() {}
 
 func (x *JobFile) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2598,7 +2669,7 @@ func (x *JobFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFile.ProtoReflect.Descriptor instead.
 func (*JobFile) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JobFile) GetPath() string {
@@ -2724,7 +2795,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2736,7 +2807,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2749,7 +2820,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Object) GetKind() Object_Kind {
@@ -2829,7 +2900,7 @@ type IpcPerm struct {
 
 func (x *IpcPerm) Reset() {
 	*x = IpcPerm{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2841,7 +2912,7 @@ func (x *IpcPerm) String() string {
 func (*IpcPerm) ProtoMessage() {}
 
 func (x *IpcPerm) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2854,7 +2925,7 @@ func (x *IpcPerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
 func (*IpcPerm) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *IpcPerm) GetId() int32 {
@@ -2903,7 +2974,7 @@ type SysvSegment struct {
 
 func (x *SysvSegment) Reset() {
 	*x = SysvSegment{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2915,7 +2986,7 @@ func (x *SysvSegment) String() string {
 func (*SysvSegment) ProtoMessage() {}
 
 func (x *SysvSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2928,7 +2999,7 @@ func (x *SysvSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysvSegment.ProtoReflect.Descriptor instead.
 func (*SysvSegment) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SysvSegment) GetPerm() *IpcPerm {
@@ -2963,7 +3034,7 @@ type SysvSemaphores struct {
 
 func (x *SysvSemaphores) Reset() {
 	*x = SysvSemaphores{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2975,7 +3046,7 @@ func (x *SysvSemaphores) String() string {
 func (*SysvSemaphores) ProtoMessage() {}
 
 func (x *SysvSemaphores) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2988,7 +3059,7 @@ func (x *SysvSemaphores) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysvSemaphores.ProtoReflect.Descriptor instead.
 func (*SysvSemaphores) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SysvSemaphores) GetPerm() *IpcPerm {
@@ -3024,7 +3095,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3036,7 +3107,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3049,7 +3120,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SemUndo) GetId() int32 {
@@ -3086,7 +3157,7 @@ type SysvQueue struct {
 
 func (x *SysvQueue) Reset() {
 	*x = SysvQueue{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3098,7 +3169,7 @@ func (x *SysvQueue) String() string {
 func (*SysvQueue) ProtoMessage() {}
 
 func (x *SysvQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3111,7 +3182,7 @@ func (x *SysvQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysvQueue.ProtoReflect.Descriptor instead.
 func (*SysvQueue) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{20}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SysvQueue) GetPerm() *IpcPerm {
@@ -3159,7 +3230,7 @@ type SysvMessage struct {
 
 func (x *SysvMessage) Reset() {
 	*x = SysvMessage{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3171,7 +3242,7 @@ func (x *SysvMessage) String() string {
 func (*SysvMessage) ProtoMessage() {}
 
 func (x *SysvMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3184,7 +3255,7 @@ func (x *SysvMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysvMessage.ProtoReflect.Descriptor instead.
 func (*SysvMessage) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{21}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SysvMessage) GetType() int64 {
@@ -3216,7 +3287,7 @@ type PosixQueue struct {
 
 func (x *PosixQueue) Reset() {
 	*x = PosixQueue{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3299,7 @@ func (x *PosixQueue) String() string {
 func (*PosixQueue) ProtoMessage() {}
 
 func (x *PosixQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3241,7 +3312,7 @@ func (x *PosixQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixQueue.ProtoReflect.Descriptor instead.
 func (*PosixQueue) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{22}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PosixQueue) GetName() string {
@@ -3296,7 +3367,7 @@ type PosixMessage struct {
 
 func (x *PosixMessage) Reset() {
 	*x = PosixMessage{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3308,7 +3379,7 @@ func (x *PosixMessage) String() string {
 func (*PosixMessage) ProtoMessage() {}
 
 func (x *PosixMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3321,7 +3392,7 @@ func (x *PosixMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixMessage.ProtoReflect.Descriptor instead.
 func (*PosixMessage) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PosixMessage) GetPriority() uint32 {
@@ -3360,7 +3431,7 @@ type Pty struct {
 
 func (x *Pty) Reset() {
 	*x = Pty{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3372,7 +3443,7 @@ func (x *Pty) String() string {
 func (*Pty) ProtoMessage() {}
 
 func (x *Pty) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3385,7 +3456,7 @@ func (x *Pty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pty.ProtoReflect.Descriptor instead.
 func (*Pty) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Pty) GetNumber() uint32 {
@@ -3495,7 +3566,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3507,7 +3578,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3520,7 +3591,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -3585,7 +3656,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3597,7 +3668,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3610,7 +3681,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{26}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Pipe) GetCapacity() uint32 {
@@ -3658,7 +3729,7 @@ type SocketPair struct {
 
 func (x *SocketPair) Reset() {
 	*x = SocketPair{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3670,7 +3741,7 @@ func (x *SocketPair) String() string {
 func (*SocketPair) ProtoMessage() {}
 
 func (x *SocketPair) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3683,7 +3754,7 @@ func (x *SocketPair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketPair.ProtoReflect.Descriptor instead.
 func (*SocketPair) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{27}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SocketPair) GetType() int32 {
@@ -3717,7 +3788,7 @@ type SocketEnd struct {
 
 func (x *SocketEnd) Reset() {
 	*x = SocketEnd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3729,7 +3800,7 @@ func (x *SocketEnd) String() string {
 func (*SocketEnd) ProtoMessage() {}
 
 func (x *SocketEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3742,7 +3813,7 @@ func (x *SocketEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketEnd.ProtoReflect.Descriptor instead.
 func (*SocketEnd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SocketEnd) GetClosed() bool {
@@ -3833,7 +3904,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3845,7 +3916,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3858,7 +3929,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Socket) GetDomain() int32 {
@@ -3985,7 +4056,7 @@ type SocketOption struct {
 
 func (x *SocketOption) Reset() {
 	*x = SocketOption{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3997,7 +4068,7 @@ func (x *SocketOption) String() string {
 func (*SocketOption) ProtoMessage() {}
 
 func (x *SocketOption) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4010,7 +4081,7 @@ func (x *SocketOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketOption.ProtoReflect.Descriptor instead.
 func (*SocketOption) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SocketOption) GetLevel() int32 {
@@ -4047,7 +4118,7 @@ type SocketMessage struct {
 
 func (x *SocketMessage) Reset() {
 	*x = SocketMessage{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4059,7 +4130,7 @@ func (x *SocketMessage) String() string {
 func (*SocketMessage) ProtoMessage() {}
 
 func (x *SocketMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4072,7 +4143,7 @@ func (x *SocketMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketMessage.ProtoReflect.Descriptor instead.
 func (*SocketMessage) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{31}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SocketMessage) GetData() []byte {
@@ -4113,7 +4184,7 @@ type Rlimit struct {
 
 func (x *Rlimit) Reset() {
 	*x = Rlimit{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4125,7 +4196,7 @@ func (x *Rlimit) String() string {
 func (*Rlimit) ProtoMessage() {}
 
 func (x *Rlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4138,7 +4209,7 @@ func (x *Rlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rlimit.ProtoReflect.Descriptor instead.
 func (*Rlimit) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Rlimit) GetSoft() uint64 {
@@ -4167,7 +4238,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4179,7 +4250,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4192,7 +4263,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{33}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SigAction) GetHandler() uint64 {
@@ -4232,7 +4303,7 @@ type Siginfo struct {
 
 func (x *Siginfo) Reset() {
 	*x = Siginfo{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4244,7 +4315,7 @@ func (x *Siginfo) String() string {
 func (*Siginfo) ProtoMessage() {}
 
 func (x *Siginfo) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4257,7 +4328,7 @@ func (x *Siginfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Siginfo.ProtoReflect.Descriptor instead.
 func (*Siginfo) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Siginfo) GetRaw() []byte {
@@ -4277,7 +4348,7 @@ type Itimer struct {
 
 func (x *Itimer) Reset() {
 	*x = Itimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4289,7 +4360,7 @@ func (x *Itimer) String() string {
 func (*Itimer) ProtoMessage() {}
 
 func (x *Itimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4302,7 +4373,7 @@ func (x *Itimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Itimer.ProtoReflect.Descriptor instead.
 func (*Itimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Itimer) GetValueNs() int64 {
@@ -4336,7 +4407,7 @@ type PosixTimer struct {
 
 func (x *PosixTimer) Reset() {
 	*x = PosixTimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4348,7 +4419,7 @@ func (x *PosixTimer) String() string {
 func (*PosixTimer) ProtoMessage() {}
 
 func (x *PosixTimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4361,7 +4432,7 @@ func (x *PosixTimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixTimer.ProtoReflect.Descriptor instead.
 func (*PosixTimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{36}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PosixTimer) GetId() int32 {
@@ -4438,7 +4509,7 @@ type PageIndex struct {
 
 func (x *PageIndex) Reset() {
 	*x = PageIndex{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4450,7 +4521,7 @@ func (x *PageIndex) String() string {
 func (*PageIndex) ProtoMessage() {}
 
 func (x *PageIndex) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4463,7 +4534,7 @@ func (x *PageIndex) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageIndex.ProtoReflect.Descriptor instead.
 func (*PageIndex) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{37}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PageIndex) GetChunks() []*Chunk {
@@ -4493,7 +4564,7 @@ type Shared struct {
 
 func (x *Shared) Reset() {
 	*x = Shared{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4505,7 +4576,7 @@ func (x *Shared) String() string {
 func (*Shared) ProtoMessage() {}
 
 func (x *Shared) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4518,7 +4589,7 @@ func (x *Shared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shared.ProtoReflect.Descriptor instead.
 func (*Shared) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{38}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Shared) GetPid() int32 {
@@ -4561,7 +4632,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4573,7 +4644,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4586,7 +4657,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{39}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Chunk) GetFileOffset() uint64 {
@@ -4655,7 +4726,7 @@ type Extent struct {
 
 func (x *Extent) Reset() {
 	*x = Extent{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4667,7 +4738,7 @@ func (x *Extent) String() string {
 func (*Extent) ProtoMessage() {}
 
 func (x *Extent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4680,7 +4751,7 @@ func (x *Extent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extent.ProtoReflect.Descriptor instead.
 func (*Extent) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{40}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Extent) GetAddr() uint64 {
@@ -4905,7 +4976,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x02Fd\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1b\n" +
 	"\topen_file\x18\x02 \x01(\rR\bopenFile\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xc0\t\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\x83\n" +
+	"\n" +
 	"\bOpenFile\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.esky.image.OpenFile.KindR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -4941,8 +5013,9 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"posixQueue\x12\x11\n" +
 	"\x03pty\x18\xa1\x01 \x01(\rR\x03pty\x12.\n" +
 	"\atermios\x18\xa3\x01 \x01(\v2\x13.esky.image.TermiosR\atermios\x12\x18\n" +
-	"\ahung_up\x18\xa2\x01 \x01(\bR\x06hungUp\x12*\n" +
-	"\x06socket\x18d \x01(\v2\x12.esky.image.SocketR\x06socket\"\xf9\x01\n" +
+	"\ahung_up\x18\xa2\x01 \x01(\bR\x06hungUp\x123\n" +
+	"\ainotify\x18\xf0\x01 \x03(\v2\x18.esky.image.InotifyWatchR\ainotify\x12*\n" +
+	"\x06socket\x18d \x01(\v2\x12.esky.image.SocketR\x06socket\"\x87\x02\n" +
 	"\x04Kind\x12\v\n" +
 	"\aREGULAR\x10\x00\x12\r\n" +
 	"\tDIRECTORY\x10\x01\x12\v\n" +
@@ -4965,12 +5038,17 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\n" +
 	"PTY_MASTER\x10\xa1\x01\x12\x0e\n" +
 	"\tPTY_SLAVE\x10\xa2\x01\x12\f\n" +
-	"\aDEV_TTY\x10\xa3\x01\"d\n" +
+	"\aDEV_TTY\x10\xa3\x01\x12\f\n" +
+	"\aINOTIFY\x10\xf0\x01\"d\n" +
 	"\tEpollItem\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\x05R\x02fd\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\rR\x06events\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\x04R\x04data\x12\x1b\n" +
-	"\topen_file\x18\x04 \x01(\rR\bopenFile\"\x9a\x01\n" +
+	"\topen_file\x18\x04 \x01(\rR\bopenFile\"F\n" +
+	"\fInotifyWatch\x12\x0e\n" +
+	"\x02wd\x18\x01 \x01(\x05R\x02wd\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04mask\x18\x03 \x01(\rR\x04mask\"\x9a\x01\n" +
 	"\aTimerfd\x12\x18\n" +
 	"\aclockid\x18\x01 \x01(\x05R\aclockid\x12\x14\n" +
 	"\x05ticks\x18\x02 \x01(\x04R\x05ticks\x12#\n" +
@@ -5215,7 +5293,7 @@ func file_internal_image_imagepb_image_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_image_imagepb_image_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(Process_State)(0),     // 0: esky.image.Process.State
 	(Vma_Kind)(0),          // 1: esky.image.Vma.Kind
@@ -5237,50 +5315,51 @@ var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(*Fd)(nil),             // 17: esky.image.Fd
 	(*OpenFile)(nil),       // 18: esky.image.OpenFile
 	(*EpollItem)(nil),      // 19: esky.image.EpollItem
-	(*Timerfd)(nil),        // 20: esky.image.Timerfd
-	(*FileLock)(nil),       // 21: esky.image.FileLock
-	(*JobFile)(nil),        // 22: esky.image.JobFile
-	(*Object)(nil),         // 23: esky.image.Object
-	(*IpcPerm)(nil),        // 24: esky.image.IpcPerm
-	(*SysvSegment)(nil),    // 25: esky.image.SysvSegment
-	(*SysvSemaphores)(nil), // 26: esky.image.SysvSemaphores
-	(*SemUndo)(nil),        // 27: esky.image.SemUndo
-	(*SysvQueue)(nil),      // 28: esky.image.SysvQueue
-	(*SysvMessage)(nil),    // 29: esky.image.SysvMessage
-	(*PosixQueue)(nil),     // 30: esky.image.PosixQueue
-	(*PosixMessage)(nil),   // 31: esky.image.PosixMessage
-	(*Pty)(nil),            // 32: esky.image.Pty
-	(*Termios)(nil),        // 33: esky.image.Termios
-	(*Pipe)(nil),           // 34: esky.image.Pipe
-	(*SocketPair)(nil),     // 35: esky.image.SocketPair
-	(*SocketEnd)(nil),      // 36: esky.image.SocketEnd
-	(*Socket)(nil),         // 37: esky.image.Socket
-	(*SocketOption)(nil),   // 38: esky.image.SocketOption
-	(*SocketMessage)(nil),  // 39: esky.image.SocketMessage
-	(*Rlimit)(nil),         // 40: esky.image.Rlimit
-	(*SigAction)(nil),      // 41: esky.image.SigAction
-	(*Siginfo)(nil),        // 42: esky.image.Siginfo
-	(*Itimer)(nil),         // 43: esky.image.Itimer
-	(*PosixTimer)(nil),     // 44: esky.image.PosixTimer
-	(*PageIndex)(nil),      // 45: esky.image.PageIndex
-	(*Shared)(nil),         // 46: esky.image.Shared
-	(*Chunk)(nil),          // 47: esky.image.Chunk
-	(*Extent)(nil),         // 48: esky.image.Extent
+	(*InotifyWatch)(nil),   // 20: esky.image.InotifyWatch
+	(*Timerfd)(nil),        // 21: esky.image.Timerfd
+	(*FileLock)(nil),       // 22: esky.image.FileLock
+	(*JobFile)(nil),        // 23: esky.image.JobFile
+	(*Object)(nil),         // 24: esky.image.Object
+	(*IpcPerm)(nil),        // 25: esky.image.IpcPerm
+	(*SysvSegment)(nil),    // 26: esky.image.SysvSegment
+	(*SysvSemaphores)(nil), // 27: esky.image.SysvSemaphores
+	(*SemUndo)(nil),        // 28: esky.image.SemUndo
+	(*SysvQueue)(nil),      // 29: esky.image.SysvQueue
+	(*SysvMessage)(nil),    // 30: esky.image.SysvMessage
+	(*PosixQueue)(nil),     // 31: esky.image.PosixQueue
+	(*PosixMessage)(nil),   // 32: esky.image.PosixMessage
+	(*Pty)(nil),            // 33: esky.image.Pty
+	(*Termios)(nil),        // 34: esky.image.Termios
+	(*Pipe)(nil),           // 35: esky.image.Pipe
+	(*SocketPair)(nil),     // 36: esky.image.SocketPair
+	(*SocketEnd)(nil),      // 37: esky.image.SocketEnd
+	(*Socket)(nil),         // 38: esky.image.Socket
+	(*SocketOption)(nil),   // 39: esky.image.SocketOption
+	(*SocketMessage)(nil),  // 40: esky.image.SocketMessage
+	(*Rlimit)(nil),         // 41: esky.image.Rlimit
+	(*SigAction)(nil),      // 42: esky.image.SigAction
+	(*Siginfo)(nil),        // 43: esky.image.Siginfo
+	(*Itimer)(nil),         // 44: esky.image.Itimer
+	(*PosixTimer)(nil),     // 45: esky.image.PosixTimer
+	(*PageIndex)(nil),      // 46: esky.image.PageIndex
+	(*Shared)(nil),         // 47: esky.image.Shared
+	(*Chunk)(nil),          // 48: esky.image.Chunk
+	(*Extent)(nil),         // 49: esky.image.Extent
 }
 var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	10, // 0: esky.image.Image.host:type_name -> esky.image.Host
 	12, // 1: esky.image.Image.clocks:type_name -> esky.image.Clocks
 	13, // 2: esky.image.Image.processes:type_name -> esky.image.Process
 	18, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
-	23, // 4: esky.image.Image.objects:type_name -> esky.image.Object
-	34, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
-	35, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
-	22, // 7: esky.image.Image.job_files:type_name -> esky.image.JobFile
-	25, // 8: esky.image.Image.sysv_segments:type_name -> esky.image.SysvSegment
-	26, // 9: esky.image.Image.sysv_semaphores:type_name -> esky.image.SysvSemaphores
-	28, // 10: esky.image.Image.sysv_queues:type_name -> esky.image.SysvQueue
-	30, // 11: esky.image.Image.posix_queues:type_name -> esky.image.PosixQueue
-	32, // 12: esky.image.Image.ptys:type_name -> esky.image.Pty
+	24, // 4: esky.image.Image.objects:type_name -> esky.image.Object
+	35, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
+	36, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
+	23, // 7: esky.image.Image.job_files:type_name -> esky.image.JobFile
+	26, // 8: esky.image.Image.sysv_segments:type_name -> esky.image.SysvSegment
+	27, // 9: esky.image.Image.sysv_semaphores:type_name -> esky.image.SysvSemaphores
+	29, // 10: esky.image.Image.sysv_queues:type_name -> esky.image.SysvQueue
+	31, // 11: esky.image.Image.posix_queues:type_name -> esky.image.PosixQueue
+	33, // 12: esky.image.Image.ptys:type_name -> esky.image.Pty
 	9,  // 13: esky.image.Image.origin:type_name -> esky.image.Origin
 	11, // 14: esky.image.Host.files:type_name -> esky.image.MappedFile
 	0,  // 15: esky.image.Process.state:type_name -> esky.image.Process.State
@@ -5288,44 +5367,45 @@ var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	15, // 17: esky.image.Process.mm:type_name -> esky.image.Mm
 	16, // 18: esky.image.Process.vmas:type_name -> esky.image.Vma
 	17, // 19: esky.image.Process.fds:type_name -> esky.image.Fd
-	40, // 20: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
-	41, // 21: esky.image.Process.sigactions:type_name -> esky.image.SigAction
-	42, // 22: esky.image.Process.pending:type_name -> esky.image.Siginfo
-	43, // 23: esky.image.Process.itimers:type_name -> esky.image.Itimer
-	44, // 24: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
-	27, // 25: esky.image.Process.sem_undo:type_name -> esky.image.SemUndo
-	42, // 26: esky.image.Thread.pending:type_name -> esky.image.Siginfo
+	41, // 20: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
+	42, // 21: esky.image.Process.sigactions:type_name -> esky.image.SigAction
+	43, // 22: esky.image.Process.pending:type_name -> esky.image.Siginfo
+	44, // 23: esky.image.Process.itimers:type_name -> esky.image.Itimer
+	45, // 24: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
+	28, // 25: esky.image.Process.sem_undo:type_name -> esky.image.SemUndo
+	43, // 26: esky.image.Thread.pending:type_name -> esky.image.Siginfo
 	1,  // 27: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
-	48, // 28: esky.image.Vma.guards:type_name -> esky.image.Extent
+	49, // 28: esky.image.Vma.guards:type_name -> esky.image.Extent
 	2,  // 29: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
 	19, // 30: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
-	20, // 31: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
-	21, // 32: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
-	33, // 33: esky.image.OpenFile.termios:type_name -> esky.image.Termios
-	37, // 34: esky.image.OpenFile.socket:type_name -> esky.image.Socket
-	3,  // 35: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
-	4,  // 36: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
-	5,  // 37: esky.image.Object.kind:type_name -> esky.image.Object.Kind
-	24, // 38: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
-	24, // 39: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
-	24, // 40: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
-	29, // 41: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
-	31, // 42: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
-	33, // 43: esky.image.Pty.termios:type_name -> esky.image.Termios
-	36, // 44: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
-	6,  // 45: esky.image.Socket.state:type_name -> esky.image.Socket.State
-	38, // 46: esky.image.Socket.options:type_name -> esky.image.SocketOption
-	39, // 47: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
-	47, // 48: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
-	46, // 49: esky.image.PageIndex.shared:type_name -> esky.image.Shared
-	48, // 50: esky.image.Shared.extents:type_name -> esky.image.Extent
-	7,  // 51: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
-	48, // 52: esky.image.Chunk.extents:type_name -> esky.image.Extent
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	21, // 31: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
+	22, // 32: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
+	34, // 33: esky.image.OpenFile.termios:type_name -> esky.image.Termios
+	20, // 34: esky.image.OpenFile.inotify:type_name -> esky.image.InotifyWatch
+	38, // 35: esky.image.OpenFile.socket:type_name -> esky.image.Socket
+	3,  // 36: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
+	4,  // 37: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
+	5,  // 38: esky.image.Object.kind:type_name -> esky.image.Object.Kind
+	25, // 39: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
+	25, // 40: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
+	25, // 41: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
+	30, // 42: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
+	32, // 43: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
+	34, // 44: esky.image.Pty.termios:type_name -> esky.image.Termios
+	37, // 45: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
+	6,  // 46: esky.image.Socket.state:type_name -> esky.image.Socket.State
+	39, // 47: esky.image.Socket.options:type_name -> esky.image.SocketOption
+	40, // 48: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
+	48, // 49: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
+	47, // 50: esky.image.PageIndex.shared:type_name -> esky.image.Shared
+	49, // 51: esky.image.Shared.extents:type_name -> esky.image.Extent
+	7,  // 52: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
+	49, // 53: esky.image.Chunk.extents:type_name -> esky.image.Extent
+	54, // [54:54] is the sub-list for method output_type
+	54, // [54:54] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_internal_image_imagepb_image_proto_init() }
@@ -5339,7 +5419,7 @@ func file_internal_image_imagepb_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_image_imagepb_image_proto_rawDesc), len(file_internal_image_imagepb_image_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   41,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

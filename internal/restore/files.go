@@ -75,7 +75,7 @@ func (r *restorer) openFiles() error {
 	}
 	r.sockets = r.newSockets()
 	if err := r.sockets.make(); err != nil {
-		return fmt.Errorf("put back a %w", err)
+		return fmt.Errorf("put back a %w", takenMeanwhile(err))
 	}
 	if err := r.openPtys(); err != nil {
 		return err

@@ -135,7 +135,7 @@ func (r *restorer) fillSockets() error {
 	} {
 		for _, s := range t.list {
 			if err := step(s); err != nil {
-				return fmt.Errorf("put back a %s: %w", s, err)
+				return fmt.Errorf("put back a %s: %w", s, takenMeanwhile(err))
 			}
 		}
 	}

@@ -20,6 +20,15 @@ type TakenError struct{ Reasons []string }
 
 func (e *TakenError) Error() string { return strings.Join(e.Reasons, "; ") }
 
+// takenMeanwhile is the error for an address that somebody has taken since checkSockets
+// found it free.
+func takenMeanwhile(err error) error {
+	if errors.Is(err, unix.EADDRINUSE) {
+		return &TakenError{[]string{err.Error() + ": end the program that has it, or try again"}}
+	}
+	return err
+}
+
 // checkSockets looks, before anything is touched, whether the names of the job's
 // sockets are free.
 func (r *restorer) checkSockets() error {

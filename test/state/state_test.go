@@ -6,6 +6,7 @@ package state
 
 import (
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -92,11 +93,19 @@ func TestState(t *testing.T) {
 	}
 }
 
+// ports is held by a program that has TCP or UDP ports of this host, which
+// another one could be given while it is away.
+var ports sync.Mutex
+
 // all is one row of the matrix. What does not pass alone tells nothing about
 // esky.
 func all(t *testing.T, table *harness.Table, messages *refusals, b build) {
 	table.Set(b.name(), "alone", "left out")
 	binary := b.install(t)
+	if b.argv[0] == "inet" {
+		ports.Lock()
+		defer ports.Unlock()
+	}
 	table.Set(b.name(), "alone", "FAILED")
 	j := b.job(t, binary)
 	finish(j, j.StartBare())

@@ -40,6 +40,9 @@ func (s *savedWriter) Write(b []byte) (int, error) {
 
 // put writes b, or leaves a hole where there is nothing in it.
 func (s *savedWriter) put(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil // what was last stays last
+	}
 	s.sparse = isZero(b)
 	if !s.sparse {
 		return s.f.Write(b)

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +31,9 @@ func TestMain(m *testing.M) {
 	harness.Patience = 5 * time.Minute
 	harness.Main(m)
 }
+
+// mpi lets one MPI run at a time: all of them listen at the same few ports.
+var mpi sync.Mutex
 
 // TestPrograms disturbs each program at random moments: four checkpoints while
 // it runs on, two that end it, and once everything is killed, unless the row
@@ -55,6 +59,10 @@ func TestPrograms(t *testing.T) {
 			harness.Programs(t, p.needs, p.packages)
 			slots <- struct{}{}
 			defer func() { <-slots }()
+			if strings.Contains(p.uses, "ranks") {
+				mpi.Lock()
+				defer mpi.Unlock()
+			}
 			p.test(t, r)
 		})
 	}

@@ -16,23 +16,15 @@ type program struct {
 	refused  string // a part of the sentence by which it is refused, if it is
 }
 
-// Reasons why a program may not survive that the whole job is killed: its files
-// are then younger than the image.
-const (
-	removed   = "it removes files that an older image of it needs"
-	shared    = "its shared memory below /dev/shm is younger than the image"
-	rewritten = "it rewrites its files in place"
-)
-
 func programs() []program {
 	return []program{
 		// Shells and small tools
 		{name: "bash", uses: "a coprocess, traps, background children, process substitution", packages: words("bash"), needs: words("bash"), quick: true},
 		{name: "dash", uses: "a FIFO, pipelines, traps, background children", packages: words("dash"), needs: words("/bin/dash"), quick: true},
 		{name: "bc", uses: "one process that computes", packages: words("bc"), needs: words("bc"), quick: true},
-		{name: "sort", uses: "temporary files, threads", crash: removed, packages: words("coreutils"), needs: words("sort"), quick: true},
+		{name: "sort", uses: "temporary files, threads", packages: words("coreutils"), needs: words("sort"), quick: true},
 		{name: "xz", uses: "threads, pipes", packages: words("xz-utils"), needs: words("xz"), quick: true},
-		{name: "gcc", uses: "make -j: short-lived processes, vfork, a job server", crash: removed, packages: words("gcc make"), needs: words("gcc make"), quick: true},
+		{name: "gcc", uses: "make -j: short-lived processes, vfork, a job server", packages: words("gcc make"), needs: words("gcc make"), quick: true},
 
 		// Languages
 		{name: "perl", uses: "fork, select on pipes, interval timers", packages: words("perl"), needs: words("perl"), quick: true},
@@ -41,7 +33,7 @@ func programs() []program {
 		{name: "python-multiprocessing", uses: "a pool of processes, semaphores, shared memory", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
 		{name: "python-asyncio", uses: "epoll, TCP and unix sockets inside the job, a child, threads", packages: words("python3"), needs: words("/usr/bin/python3")},
 		{name: "python-subprocess", uses: "threads that start processes", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
-		{name: "python-sqlite", uses: "SQLite in WAL mode from threads and a child: locks, mapped files", crash: rewritten, packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
+		{name: "python-sqlite", uses: "SQLite in WAL mode from threads and a child: locks, mapped files", packages: words("python3"), needs: words("/usr/bin/python3"), quick: true},
 		{name: "node", uses: "workers, shared buffers, the thread pool, epoll", packages: words("nodejs"), needs: words("node")},
 		{name: "java", uses: "the JIT compiler, G1, thread pools", packages: words("default-jdk-headless"), needs: words("java javac")},
 
@@ -50,8 +42,8 @@ func programs() []program {
 
 		// Simulations
 		{name: "gromacs", uses: "thread-MPI, OpenMP", packages: words("gromacs"), needs: words("gmx")},
-		{name: "lammps", uses: "OpenMPI, two ranks", packages: words("lammps openmpi-bin"), needs: words("lmp mpirun.openmpi"), crash: shared},
-		{name: "openmpi", uses: "four ranks over shared memory", packages: words("openmpi-bin libopenmpi-dev"), needs: words("mpirun.openmpi mpicc.openmpi"), crash: shared},
+		{name: "lammps", uses: "OpenMPI, two ranks", packages: words("lammps openmpi-bin"), needs: words("lmp mpirun.openmpi")},
+		{name: "openmpi", uses: "four ranks over shared memory", packages: words("openmpi-bin libopenmpi-dev"), needs: words("mpirun.openmpi mpicc.openmpi")},
 		{name: "mpich", uses: "two ranks over shared memory", packages: words("mpich libmpich-dev"), needs: words("mpirun.mpich mpicc.mpich")},
 
 		// Mathematics
@@ -59,9 +51,9 @@ func programs() []program {
 		{name: "octave", uses: "BLAS, an integrator", packages: words("octave"), needs: words("octave-cli")},
 
 		// Data
-		{name: "sqlite", uses: "bulk insert in WAL mode beside a reader: locks, mapped files", crash: rewritten, packages: words("sqlite3"), needs: words("sqlite3"), quick: true},
+		{name: "sqlite", uses: "bulk insert in WAL mode beside a reader: locks, mapped files", packages: words("sqlite3"), needs: words("sqlite3"), quick: true},
 		{name: "redis", uses: "a server with an append-only log and its clients", packages: words("redis-server"), needs: words("redis-server redis-cli")},
-		{name: "postgresql", uses: "a server, its many processes and shared memory, pgbench", packages: words("postgresql"), needs: words("pg_ctlcluster"), crash: rewritten},
+		{name: "postgresql", uses: "a server, its many processes and shared memory, pgbench", packages: words("postgresql"), needs: words("pg_ctlcluster")},
 
 		// Pictures
 		{name: "povray", uses: "threads", packages: words("povray"), needs: words("povray")},

@@ -16,15 +16,18 @@ type program struct {
 	refused  string // a part of the sentence by which it is refused, if it is
 }
 
+// removed is why a program may not survive that the whole job is killed.
+const removed = "it removes closed files that an older image of it needs"
+
 func programs() []program {
 	return []program{
 		// Shells and small tools
 		{name: "bash", uses: "a coprocess, traps, background children, process substitution", packages: words("bash"), needs: words("bash"), quick: true},
 		{name: "dash", uses: "a FIFO, pipelines, traps, background children", packages: words("dash"), needs: words("/bin/dash"), quick: true},
 		{name: "bc", uses: "one process that computes", packages: words("bc"), needs: words("bc"), quick: true},
-		{name: "sort", uses: "temporary files, threads", packages: words("coreutils"), needs: words("sort"), quick: true},
+		{name: "sort", uses: "temporary files, threads", crash: removed, packages: words("coreutils"), needs: words("sort"), quick: true},
 		{name: "xz", uses: "threads, pipes", packages: words("xz-utils"), needs: words("xz"), quick: true},
-		{name: "gcc", uses: "make -j: short-lived processes, vfork, a job server", packages: words("gcc make"), needs: words("gcc make"), quick: true},
+		{name: "gcc", uses: "make -j: short-lived processes, vfork, a job server", crash: removed, packages: words("gcc make"), needs: words("gcc make"), quick: true},
 
 		// Languages
 		{name: "perl", uses: "fork, select on pipes, interval timers", packages: words("perl"), needs: words("perl"), quick: true},

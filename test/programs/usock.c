@@ -2,13 +2,12 @@
 // Unix sockets with names: listeners, connections, datagrams, and descriptors on
 // their way.
 #include "testlib.h"
+#include "sockdata.h"
 #include <libgen.h>
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-
-static char buf[65536];
 
 struct name {
 	struct sockaddr_un a;
@@ -116,24 +115,6 @@ static void cred(const char *what, int s, pid_t pid)
 	SYS(getsockopt(s, SOL_SOCKET, SO_PEERCRED, &c, &len));
 	EQ(what, c.pid, pid);
 	EQ(what, c.uid, getuid());
-}
-
-static void put_data(int s, size_t n, uint64_t seed)
-{
-	pattern(buf, n, seed);
-	EQ("send", send(s, buf, n, MSG_NOSIGNAL), n);
-}
-
-static void get_data(const char *what, int s, size_t n, uint64_t seed)
-{
-	EQ(what, recv(s, buf, sizeof buf, MSG_DONTWAIT), n);
-	SAME(what, buf, n, seed);
-}
-
-static void nothing(int s)
-{
-	EQ("more than there was", recv(s, buf, 1, MSG_DONTWAIT), -1);
-	EQ("error", errno, EAGAIN);
 }
 
 // Listeners: with a file, with an abstract name, one whose file was removed.

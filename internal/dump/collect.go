@@ -73,6 +73,9 @@ func (d *Dump) collect() error {
 	if err := d.askCredentials(); err != nil {
 		return err
 	}
+	if d.o.Tree.Adopted() {
+		d.renameOutside()
+	}
 	if _, err := family.Arrange(d.meta.Processes); err != nil {
 		return &RefusedError{Reasons: []string{err.Error()}}
 	}
@@ -82,9 +85,6 @@ func (d *Dump) collect() error {
 	}
 	if err := d.collectJobFiles(); err != nil {
 		return err
-	}
-	if d.o.Tree.Adopted() {
-		d.renameOutside()
 	}
 	if err := d.viewSegments(); err != nil {
 		return err

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/procfs"
 )
 
 // Gather collects the facts about this process, which is to run command.
@@ -46,36 +48,42 @@ func readFile(path string) (string, error) {
 	return string(b), err
 }
 
-// session tells which session we belong to, and when its leader was started:
-// field 22 of /proc/PID/stat, in hundredths of a second since the boot (proc(5)).
-// Schedulers give each incarnation of a job a session of its own, so that,
-// together with the boot, this is a number that no other has.
+// session tells which session we belong to, and when its leader was started, or,
+// where that has ended or is outside of our pid namespace (setsid(2) calls such a
+// session 0), the first of our ancestors in it. Schedulers give each incarnation
+// of a job a session of its own, so that, together with the boot, the start is a
+// number that no other has.
 func (f *Facts) session() {
-	sid, err := unix.Getsid(0)
+	self, err := procfs.ReadStat(f.Pid, 0)
 	if err != nil {
 		return
 	}
-	f.Leader = sid == f.Pid
-	stat, err := readFile(fmt.Sprintf("/proc/%d/stat", sid))
-	if err != nil {
-		return // its leader has ended
+	f.Leader = self.Session == f.Pid
+	first, err := procfs.ReadStat(self.Session, 0)
+	if self.Session == 0 || err != nil {
+		first = oldest(self)
 	}
-	_, rest, _ := strings.Cut(stat, ") ")
-	const startTime = 22 - 3 // rest begins with field 3
-	fields := strings.Fields(rest)
-	if len(fields) <= startTime {
-		return
-	}
-	ticks, err := strconv.ParseInt(fields[startTime], 10, 64)
 	var boot unix.Timespec
-	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot) != nil {
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot) != nil {
 		return
 	}
-	f.Began = f.Now.Add(time.Duration(ticks)*(time.Second/100) - time.Duration(boot.Nano()))
+	f.Began = f.Now.Add(time.Duration(first.Starttime)*(time.Second/100) - time.Duration(boot.Nano()))
 	id, _ := readFile("/proc/sys/kernel/random/boot_id")
-	first, _, _ := strings.Cut(id, "-")
-	which, _ := strconv.ParseInt(first, 16, 64)
-	f.Start = int(which&0xffffff<<38 | ticks)
+	word, _, _ := strings.Cut(id, "-")
+	which, _ := strconv.ParseInt(word, 16, 64)
+	f.Start = int(which&0xffffff<<38) | int(first.Starttime)
+}
+
+// oldest is the first ancestor of a process that is in the same session as all
+// between.
+func oldest(p procfs.Stat) procfs.Stat {
+	for {
+		parent, err := procfs.ReadStat(p.Ppid, 0)
+		if p.Ppid == 0 || err != nil || parent.Session != p.Session {
+			return p
+		}
+		p = parent
+	}
 }
 
 // streamOf describes a descriptor; a closed one is like any other non-file.

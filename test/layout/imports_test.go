@@ -22,13 +22,13 @@ var levels = map[string]int{
 	"internal/pty":           0,
 	"internal/tracee":        0,
 	"internal/ids":           0,
-	"internal/sched":         0,
 	"internal/seed":          0,
 	"shim":                   0,
 
 	"internal/image":     1,
 	"internal/socket":    1,
 	"internal/family":    1,
+	"internal/sched":     1,
 	"internal/host":      1,
 	"internal/namespace": 1,
 
@@ -48,7 +48,7 @@ var levels = map[string]int{
 	"scheduler-hooks/flux":       2,
 	"scheduler-hooks/kubernetes": 2,
 	"scheduler-hooks/nomad":      2,
-	"internal/sched/schedtest":   1,
+	"internal/sched/schedtest":   2,
 
 	"internal/dump":    3,
 	"internal/restore": 3,

@@ -78,7 +78,7 @@ func app() *cli.App {
 		Action:          noVerb,
 		Commands: []*cli.Command{
 			runCommand(), checkpointCommand(), resumeCommand(), statusCommand(), listCommand(), showCommand(),
-			verifyCommand(), matchCommand(), doctorCommand(), pruneCommand(), adoptCommand(),
+			verifyCommand(), matchCommand(), labelCommand(), doctorCommand(), pruneCommand(), adoptCommand(),
 		},
 	}
 	for _, c := range a.Commands {

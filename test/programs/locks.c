@@ -214,6 +214,8 @@ static void async(void)
 	sigemptyset(&set);
 	sigaddset(&set, wanted);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (getpgrp() == 0)	/* in a container the group may be one from outside */
+		SYS(setpgid(0, 0));
 	own.pid = (pid_t)syscall(SYS_gettid);
 	SYS(fcntl(p[0], F_SETOWN_EX, &own));
 	SYS(fcntl(p[0], F_SETSIG, wanted));

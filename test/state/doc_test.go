@@ -46,12 +46,12 @@ var (
 	number = regexp.MustCompile(`\(\d\)|\b\d+-bit|\b\d+\b`) // of these only the last varies
 )
 
-// timeless is the last line of a message without pids, numbers and addresses.
+// timeless is the last line of a message, with N for pids, numbers and addresses.
 func timeless(dir, message string) string {
 	lines := strings.Split(strings.TrimSpace(message), "\n")
 	m := prefix.ReplaceAllString(strings.TrimSpace(lines[len(lines)-1]), "")
 	m = strings.ReplaceAll(m, dir, "DIR")
-	m = hex.ReplaceAllString(m, "ADDRESS")
+	m = hex.ReplaceAllString(m, "N")
 	m = number.ReplaceAllStringFunc(m, func(n string) string {
 		if strings.ContainsAny(n, "(-") {
 			return n
@@ -160,7 +160,7 @@ func TestDocRows(t *testing.T) {
 
 func TestTimeless(t *testing.T) {
 	got := timeless("/tmp/x1", "a warning\nesky-wrap: pid 1003 (uring): close(2) of the 32-bit descriptor 4 of /tmp/x1/file at 7f00aa112000 | ring\n")
-	if want := `pid N (uring): close(2) of the 32-bit descriptor N of DIR/file at ADDRESS \| ring`; got != want {
+	if want := `pid N (uring): close(2) of the 32-bit descriptor N of DIR/file at N \| ring`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

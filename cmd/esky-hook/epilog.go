@@ -14,12 +14,12 @@ import (
 )
 
 // epilog runs as the job's user after the scheduler has ended the job here.
-func epilog(j job) error {
+func epilog(j job, _ []string) error {
 	strays, err := j.endStrays("/proc")
 	if strays > 0 {
-		report(fmt.Errorf("epilog: job %s: ended %d processes that had outlived it", j.id, strays))
+		fmt.Printf("ended %d processes that had outlived it\n", strays)
 	}
-	return errors.Join(err, removeDeadSockets(filepath.Join("/tmp", "esky-"+strconv.Itoa(j.uid)), j.uid))
+	return errors.Join(err, removeDeadSockets("/tmp/esky-"+strconv.Itoa(j.user.UID)))
 }
 
 // endStrays kills what esky started in this job and the scheduler lost: under

@@ -1,68 +1,135 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// esky-hook is what a site's prolog and epilog call, as root. It becomes the
-// job's user before it looks at anything that a user can influence, does one
-// small thing, and logs. It never changes what happens to the job or the host.
-//
-// The verbs:
-//
-//	prolog  can this host run esky's jobs? Only logs.
-//	epilog  end processes of the job that the scheduler lost, and remove the
-//	        sockets of monitors that are dead.
+// esky-hook is what a site's prolog and epilog call, and schedulers' checkpoint
+// interfaces, mostly as root. It learns from the scheduler which job it is about,
+// and becomes that job's user before it looks at anything that a user can
+// influence (package guard). It does one small thing, in limited time, and logs.
+// It never changes what happens to the host.
 //
 // Exit status: 0 also when there was nothing to do, 1 if something went wrong,
-// 64 for wrong usage. The scripts that call it pass none of these on.
+// 64 for wrong usage. The scripts that prologs and epilogs are pass none of these
+// on; a checkpoint interface is told.
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
-	"log/syslog"
+	"io"
+	"maps"
 	"os"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
+
+	"github.com/esky-hpc/esky/internal/guard"
 )
 
-// limit ends this program whatever it waits for (a user's dead NFS server, …).
-const limit = 8 * time.Second
-
-func main() {
-	time.AfterFunc(limit, func() {
-		report(fmt.Errorf("gave up after %v", limit))
-		os.Exit(1)
-	})
-	os.Exit(run(os.Args[1:]))
+// verb is one thing that a scheduler can ask for.
+type verb struct {
+	does string // for the usage
+	// whose tells, as root, from nothing but what the scheduler says, which job
+	// it is about.
+	whose func(args []string, env func(string) string) (job, error)
+	// do does it, in a process of its own that is the job's user.
+	do func(j job, args []string) error
+	// env are the variables that the user's process has of ours, besides those
+	// that whose looks at.
+	env []string
+	// limit bounds it, whatever it waits for (a user's dead NFS server, …).
+	limit time.Duration
 }
+
+// verbs are all of them. A new one is a line here and a file that has its do.
+var verbs = map[string]verb{
+	"prolog": {
+		does:  "can this host run esky's jobs? Only logs",
+		whose: slurmJob, do: prolog, limit: 8 * time.Second,
+	},
+	"epilog": {
+		does:  "end processes of the job that Slurm lost, remove sockets of dead monitors",
+		whose: slurmJob, do: epilog, limit: 8 * time.Second,
+	},
+}
+
+const (
+	program = "esky-hook"
+	// asUser is the hidden first argument of the user's process.
+	asUser = "__as-user"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	if len(args) == 1 && args[0] == probeVerb {
 		return probe()
 	}
-	verbs := map[string]func(job) error{"prolog": prolog, "epilog": epilog}
-	if len(args) != 1 || verbs[args[0]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: esky-hook prolog|epilog   (called by the scheduler's hook scripts)")
+	child := len(args) > 0 && args[0] == asUser
+	if child {
+		args = args[1:]
+	}
+	if len(args) == 0 || verbs[args[0]].do == nil {
+		usage(os.Stderr)
 		return 64
 	}
-	j, err := jobOf(os.Getenv)
-	if err == nil {
-		os.Clearenv()
-		err = j.become()
-	}
-	if err == nil {
-		err = verbs[args[0]](j)
+	v, name := verbs[args[0]], args[0]
+	seen := map[string]string{}
+	j, err := v.whose(args[1:], func(key string) string { seen[key] = os.Getenv(key); return seen[key] })
+	switch {
+	case err == nil && child:
+		return asTheUser(v, j, args[1:])
+	case err == nil:
+		err = v.delegate(j, args, seen)
 	}
 	if err != nil {
-		report(fmt.Errorf("%s: %w", args[0], err))
+		guard.Log(program, fmt.Sprintf("%s: job %s: %v", name, cmp.Or(j.id, "unknown"), err))
 		return 1
 	}
 	return 0
 }
 
-// report writes to the system's log, and to stderr for whoever tries it by hand.
-func report(err error) {
-	fmt.Fprintf(os.Stderr, "esky-hook: %v\n", err)
-	w, dialErr := syslog.New(syslog.LOG_DAEMON|syslog.LOG_WARNING, "esky-hook")
-	if dialErr != nil {
-		return // no log daemon on this host; stderr has it
+// delegate starts the user's process, and logs what it says.
+func (v verb) delegate(j job, args []string, env map[string]string) error {
+	for _, key := range v.env {
+		env[key] = os.Getenv(key)
 	}
-	defer w.Close()
-	_ = w.Warning(err.Error()) // nowhere left to complain to
+	c := guard.Child{User: j.user, Args: append([]string{asUser}, args...), Limit: v.limit}
+	for _, key := range slices.Sorted(maps.Keys(env)) {
+		if env[key] != "" {
+			c.Env = append(c.Env, key+"="+env[key])
+		}
+	}
+	said, err := c.Run()
+	said = strings.TrimSpace(said)
+	var status *guard.Status
+	switch {
+	case said == "":
+		return err
+	case errors.As(err, &status):
+		return errors.New(said)
+	}
+	guard.Log(program, fmt.Sprintf("%s: job %s: %s", args[0], j.id, said))
+	return err
+}
+
+// asTheUser is the user's process. What it writes is logged by root's.
+func asTheUser(v verb, j job, args []string) int {
+	syscall.Umask(0o077)
+	err := j.user.Check()
+	if err == nil {
+		err = v.do(j, args)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func usage(w io.Writer) {
+	fmt.Fprintf(w, "usage: %s VERB …   (called by schedulers)\n", program)
+	for _, name := range slices.Sorted(maps.Keys(verbs)) {
+		fmt.Fprintf(w, "  %-8s %s\n", name, verbs[name].does)
+	}
 }

@@ -20,24 +20,19 @@ const probeVerb = "__namespaces"
 // a /proc of their own. Kernel settings that forbid it all show here:
 // user.max_user_namespaces and unprivileged_userns_clone at clone(2), AppArmor's
 // restriction and a covered /proc at mount(2).
-func prolog(j job) error {
-	// A process that gave up root is not dumpable, and the files in its /proc
-	// directory, uid_map of the child among them, belong to root (proc(5)).
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("become dumpable: %w", err)
-	}
+func prolog(j job, _ []string) error {
 	cmd := exec.Command("/proc/self/exe", probeVerb)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: j.uid, HostID: j.uid, Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: j.gid, HostID: j.gid, Size: 1}},
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: j.user.UID, HostID: j.user.UID, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: j.user.GID, HostID: j.user.GID, Size: 1}},
 		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN}, // in the new namespace; execve would drop it
 	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		host, _ := os.Hostname() // only decoration
 		return fmt.Errorf("user %d cannot have namespaces on %s, so esky cannot checkpoint job %s here: %w %s",
-			j.uid, host, j.id, err, strings.TrimSpace(string(out)))
+			j.user.UID, host, j.id, err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }

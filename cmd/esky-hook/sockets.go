@@ -4,40 +4,33 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/guard"
 )
+
+// mostSockets bounds what is looked at in a monitor's directory.
+const mostSockets = 10000
 
 // removeDeadSockets removes those sockets from a monitor's directory that
 // nobody listens at. The directory lies in a place that everybody can write, so
-// it is opened without following links and must be the user's alone.
-func removeDeadSockets(dir string, uid int) error {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
+// it must be the user's alone.
+func removeDeadSockets(path string) error {
+	dir, err := guard.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("open %s: %w", dir, err)
+		return err
 	}
-	d := os.NewFile(uintptr(fd), dir)
-	defer d.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return fmt.Errorf("stat %s: %w", dir, err)
-	}
-	if int(st.Uid) != uid || st.Mode&0o022 != 0 {
-		return fmt.Errorf("%s is not private to user %d: left as it is", dir, uid)
-	}
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", dir, err)
-	}
+	defer dir.Close()
+	names, err := dir.Names(mostSockets)
 	for _, name := range names {
-		if isSocket(fd, name) && dead(fd, name) {
-			err = errors.Join(err, unix.Unlinkat(fd, name, 0))
+		if isSocket(dir.Fd(), name) && dead(dir.Fd(), name) {
+			err = errors.Join(err, dir.Remove(name))
 		}
 	}
 	return err

@@ -22,6 +22,7 @@ var levels = map[string]int{
 	"internal/pty":           0,
 	"internal/tracee":        0,
 	"internal/ids":           0,
+	"internal/guard":         0,
 	"internal/seed":          0,
 	"shim":                   0,
 

@@ -13,7 +13,7 @@ import (
 )
 
 // mostSockets bounds what is looked at in a monitor's directory.
-const mostSockets = 10000
+const mostSockets = 1000
 
 // removeDeadSockets removes those sockets from a monitor's directory that
 // nobody listens at. The directory lies in a place that everybody can write, so

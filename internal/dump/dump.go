@@ -134,6 +134,9 @@ func Run(ctx context.Context, o Options) (*Dump, *Result, error) {
 	if err != nil {
 		w.Abort()
 		d.abandon()
+		if members, gone := o.Tree.Members(); errors.Is(gone, freeze.ErrEnded) || gone == nil && len(members) == 0 {
+			err = freeze.ErrEnded // whatever it was that we missed of it
+		}
 		return nil, nil, err
 	}
 	if !o.Stop {

@@ -40,7 +40,7 @@ func programs() []program {
 		{name: "go", argv: goProgram, lines: 250},
 		{name: "openmp", argv: c("gcc", "openmp.c", "-fopenmp"), lines: 700, env: []string{"OMP_NUM_THREADS=4"}},
 		{name: "pthreads-blocked", argv: c("gcc", "blocked.c", "-pthread"), lines: 200},
-		{name: "bash-pipeline", argv: script("/bin/bash", "pipeline.sh"), lines: 200, files: []string{"out"}},
+		{name: "bash-pipeline", argv: script("/bin/bash", "pipeline.sh"), lines: 400, files: []string{"out"}},
 		{name: "perl", argv: script("/usr/bin/perl", "job.pl"), lines: 300, files: []string{"out"}},
 		{name: "c", argv: c("gcc", "compute.c"), lines: 300, files: []string{"out"}},
 		{name: "c-static", argv: c("gcc", "compute.c", "-static"), lines: 300, files: []string{"out"}},

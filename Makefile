@@ -98,10 +98,11 @@ lint: shim ## gofmt, go vet, staticcheck, shellcheck
 	else echo "lint: shellcheck is not installed: scripts were not checked"; fi
 
 fmt: ## Format the Go code
-	gofmt -w cmd internal scheduler-hooks shim test tools
+	gofmt -w cmd internal plugin contrib scheduler-hooks shim test tools
 
-proto: ## Regenerate internal/image/imagepb from image.proto
+proto: ## Regenerate the Go code of the .proto files
 	$(GO) -C tools run ./protogen .. internal/image/imagepb/image.proto
+	$(GO) -C tools run ./protogen .. plugin/wire/provider.proto plugin/wire/scheduler.proto
 
 install: build ## Install under DESTDIR/PREFIX
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(INCDIR) $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(LIBEXEC)

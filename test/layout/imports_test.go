@@ -25,6 +25,7 @@ var levels = map[string]int{
 	"internal/guard":         0,
 	"internal/seed":          0,
 	"shim":                   0,
+	"plugin/wire":            0,
 
 	"internal/image":     1,
 	"internal/socket":    1,
@@ -34,6 +35,7 @@ var levels = map[string]int{
 	"internal/namespace": 1,
 
 	"internal/jobfiles": 1,
+	"plugin":            1,
 
 	"internal/agent":        2,
 	"internal/pages":        2,
@@ -50,6 +52,7 @@ var levels = map[string]int{
 	"scheduler-hooks/kubernetes": 2,
 	"scheduler-hooks/nomad":      2,
 	"internal/sched/schedtest":   2,
+	"plugin/plugintest":          2,
 
 	"internal/dump":    3,
 	"internal/restore": 3,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Protogen makes the Go code of a .proto file: what protoc and protoc-gen-go do
-// together, with a compiler in Go in the place of protoc. protoc of the
+// Protogen makes the Go code of a .proto file: what protoc, protoc-gen-go and, for
+// services, protoc-gen-go-grpc do together, with a compiler in Go in the place of protoc. protoc of the
 // distributions knows no editions yet, which image.proto needs; here the
-// versions of both halves stand in tools/go.mod, and nothing else has to be
+// versions of all parts stand in tools/go.mod, and nothing else has to be
 // installed.
 //
 //	protogen ROOT FILE…
@@ -44,13 +44,15 @@ func run(root string, files []string) error {
 	if err != nil {
 		return err
 	}
-	response, err := generate(request)
-	if err != nil {
-		return err
-	}
-	for _, f := range response.File {
-		if err := os.WriteFile(filepath.Join(root, f.GetName()), []byte(f.GetContent()), 0o644); err != nil {
+	for _, generator := range []string{"protoc-gen-go", "protoc-gen-go-grpc"} {
+		response, err := generate(generator, request)
+		if err != nil {
 			return err
+		}
+		for _, f := range response.File {
+			if err := os.WriteFile(filepath.Join(root, f.GetName()), []byte(f.GetContent()), 0o644); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -98,22 +100,22 @@ func commentOnTop(f *descriptorpb.FileDescriptorProto) *descriptorpb.FileDescrip
 	return f
 }
 
-// generate talks to protoc-gen-go as protoc does: a request on its standard
-// input, the files on its standard output.
-func generate(request *pluginpb.CodeGeneratorRequest) (*pluginpb.CodeGeneratorResponse, error) {
+// generate talks to a generator as protoc does: a request on its standard input,
+// the files on its standard output.
+func generate(generator string, request *pluginpb.CodeGeneratorRequest) (*pluginpb.CodeGeneratorResponse, error) {
 	in, err := proto.Marshal(request)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("go", "tool", "protoc-gen-go")
+	cmd := exec.Command("go", "tool", generator)
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("protoc-gen-go: %w", err)
+		return nil, fmt.Errorf("%s: %w", generator, err)
 	}
 	var response pluginpb.CodeGeneratorResponse
 	if err := proto.Unmarshal(out, &response); err != nil {
-		return nil, fmt.Errorf("answer of protoc-gen-go: %w", err)
+		return nil, fmt.Errorf("answer of %s: %w", generator, err)
 	}
 	if response.Error != nil {
 		return nil, errors.New(response.GetError())

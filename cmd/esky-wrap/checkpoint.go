@@ -17,15 +17,23 @@ func checkpointCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "checkpoint",
 		Usage:     "checkpoint a running job now; returns when the image is published",
-		UsageText: "esky-wrap checkpoint [--stop] JOB",
+		UsageText: "esky-wrap checkpoint [--stop] JOB\n   esky-wrap checkpoint [--stop [--no-requeue]] --of ID",
 		Flags: []cli.Flag{
-			storeFlag(), &cli.BoolFlag{Name: "stop", Usage: "end the job after it, to be resumed elsewhere"}, jsonFlag(), quietFlag(),
+			storeFlag(), &cli.BoolFlag{Name: "stop", Usage: "end the job after it, to be resumed elsewhere"},
+			&cli.BoolFlag{Name: "no-requeue", Usage: "with --stop: tell the scheduler nothing; who asks brings the job back"},
+			ofFlag(), jsonFlag(), quietFlag(),
 		},
 		Action: checkpointJob,
 	}
 }
 
 func checkpointJob(c *cli.Context) error {
+	if c.Bool("no-requeue") && !c.Bool("stop") {
+		return bad("no-requeue", "it goes with --stop")
+	}
+	if c.IsSet("of") {
+		return checkpointOf(c)
+	}
 	args, err := names(c, 1, 1)
 	if err != nil {
 		return err
@@ -36,7 +44,7 @@ func checkpointJob(c *cli.Context) error {
 	}
 	u := newUI(c.Bool("json"), c.Bool("quiet"))
 	update, done := u.Progress("checkpoint")
-	reply, err := place.Ask(c.Context, monitor.Request{Op: "checkpoint", Stop: c.Bool("stop")}, update)
+	reply, err := place.Ask(c.Context, wished(c), update)
 	done()
 	if err != nil {
 		return err
@@ -45,6 +53,11 @@ func checkpointJob(c *cli.Context) error {
 		return nil
 	}
 	return u.answer(reply.Saved, func(w io.Writer) error { return saidSaved(w, args[0], reply.Saved) })
+}
+
+// wished is the request that the flags stand for.
+func wished(c *cli.Context) monitor.Request {
+	return monitor.Request{Op: "checkpoint", Stop: c.Bool("stop"), Quiet: c.Bool("no-requeue")}
 }
 
 func saidSaved(w io.Writer, job string, s *monitor.Saved) error {

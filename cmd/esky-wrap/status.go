@@ -20,8 +20,8 @@ func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "status",
 		Usage:     "what jobs are doing (all of the store without JOB)",
-		UsageText: "esky-wrap status [JOB…]",
-		Flags:     []cli.Flag{storeFlag(), jsonFlag()},
+		UsageText: "esky-wrap status [JOB…]\n   esky-wrap status --of ID",
+		Flags:     []cli.Flag{storeFlag(), ofFlag(), jsonFlag()},
 		Action:    showStatus,
 	}
 }
@@ -60,6 +60,9 @@ func imagesOf(s *store.Store) ([]imageInfo, error) {
 }
 
 func showStatus(c *cli.Context) error {
+	if c.IsSet("of") {
+		return statusOfAll(c)
+	}
 	found, err := places(c)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ package monitor
 import (
 	"context"
 	"os"
+	"path/filepath"
 
 	"github.com/esky-hpc/esky/internal/engine"
 )
@@ -61,7 +62,7 @@ func (m *monitor) onAsk(a ask) {
 
 func (m *monitor) requested(a ask) *operation {
 	return &operation{
-		stop: a.request.Stop, why: "asked for by a command", progress: a.progress,
+		stop: a.request.Stop, quiet: a.request.Stop && a.request.Quiet, why: "asked for by a command", progress: a.progress,
 		answer: func(s *Saved, err error) {
 			if err != nil {
 				a.reply <- refusal(err)
@@ -75,7 +76,8 @@ func (m *monitor) requested(a ask) *operation {
 // describe is the answer to a status request.
 func (m *monitor) describe() State {
 	s := State{
-		Job: m.key, State: m.state.String(), Host: hostname(), MonitorPid: os.Getpid(), Attempt: m.attempt,
+		Job: m.key, Store: filepath.Dir(m.store.Dir()), Dir: m.cwd, Scheduler: m.job.Scheduler, JobID: m.job.ID,
+		State: m.state.String(), Host: hostname(), MonitorPid: os.Getpid(), Attempt: m.attempt,
 		Started: m.started, Last: m.last, Waiting: len(m.queue), Next: m.plan.due, Limit: m.job.End, Leave: m.plan.leave,
 	}
 	if m.proc != nil && m.gone == nil {

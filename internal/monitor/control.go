@@ -25,6 +25,7 @@ import (
 type Request struct {
 	Op       string `json:"op"`                 // checkpoint or status
 	Stop     bool   `json:"stop,omitempty"`     // end the job after the checkpoint
+	Quiet    bool   `json:"quiet,omitempty"`    // with Stop: whoever asks brings the job back, the scheduler is not told
 	Progress bool   `json:"progress,omitempty"` // send replies with progress before the last one
 }
 
@@ -42,6 +43,10 @@ type Reply struct {
 // State is what a living monitor says of its job.
 type State struct {
 	Job        string    `json:"job"`
+	Store      string    `json:"store"`
+	Dir        string    `json:"dir"` // where the job was started
+	Scheduler  string    `json:"scheduler,omitempty"`
+	JobID      string    `json:"job_id,omitempty"` // the scheduler's
 	State      string    `json:"state"`
 	Host       string    `json:"host"`
 	MonitorPid int       `json:"monitor_pid"`

@@ -19,6 +19,9 @@ func (m *monitor) end(ctx context.Context, o outcome) (int, error) {
 		return m.finish(o.status)
 	case left:
 		m.awaitEnd()
+		if o.quiet {
+			return m.park()
+		}
 		return m.handBack(ctx, fmt.Sprintf("checkpoint %d is saved", m.last.Generation))
 	case killed:
 		return m.handBack(ctx, fmt.Sprintf("the job was killed by signal %d before it could be frozen", o.status-128))
@@ -89,6 +92,15 @@ func (m *monitor) awaitEnd() {
 			return
 		}
 	}
+}
+
+// park leaves a saved job alone: whoever asked for it brings it back.
+func (m *monitor) park() (int, error) {
+	m.letGo()
+	status := ExitAgain
+	m.note(Event{Event: "left", Status: &status, Text: fmt.Sprintf(
+		"%s: checkpoint %d is saved; who asked for it brings the job back", m.key, m.last.Generation)})
+	return status, nil
 }
 
 // handBack gives the job to the scheduler, to be run again.

@@ -43,6 +43,7 @@ type outcome struct {
 	kind   outcomeKind
 	status int
 	err    error
+	quiet  bool // left without a word to the scheduler
 }
 
 type outcomeKind int
@@ -168,7 +169,7 @@ func (m *monitor) onResult(r result) *outcome {
 	}
 	switch {
 	case r.err == nil && r.op.stop:
-		return &outcome{kind: left}
+		return &outcome{kind: left, quiet: r.op.quiet}
 	case errors.Is(r.err, store.ErrStale):
 		return &outcome{kind: superseded, err: r.err}
 	case isOurFault(r.err):

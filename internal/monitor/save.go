@@ -17,6 +17,7 @@ import (
 // operation is a checkpoint that somebody wants.
 type operation struct {
 	stop     bool
+	quiet    bool // with stop: the scheduler is not to be told
 	why      string
 	answer   func(*Saved, error)   // may be nil; called by the state machine
 	progress func(engine.Progress) // may be nil; called by the checkpoint
@@ -30,6 +31,7 @@ func merge(all []*operation) *operation {
 	one := &operation{why: all[0].why}
 	for _, op := range all {
 		one.stop = one.stop || op.stop
+		one.quiet = one.quiet || op.quiet
 	}
 	one.answer = func(s *Saved, err error) {
 		for _, op := range all {

@@ -58,7 +58,9 @@ func TestCheckpointOfASchedulersJob(t *testing.T) {
 func TestCheckpointOfOneThatCannot(t *testing.T) {
 	r := newRig(t)
 	j := r.start()
-	j.onCheckpoint = func(engine.CheckpointOptions) error { return &engine.RefusedError{Reasons: []string{"pid 3: io_uring"}} }
+	j.onCheckpoint = func(engine.CheckpointOptions) error {
+		return &engine.RefusedError{Reasons: []string{"pid 3: io_uring"}}
+	}
 	all, err := Of(context.Background(), "7")
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ import (
 const lowestPid = 64
 
 // refuseAdopted checks what only a process that we have not started can be.
-func refuseAdopted(st *procfs.Stat, status *procfs.Status) []string {
+func refuseAdopted(eye int, st *procfs.Stat, status *procfs.Status) []string {
 	var refused []string
 	no := func(format string, args ...any) {
 		refused = append(refused, fmt.Sprintf("pid %d (%s) ", st.Pid, st.Comm)+fmt.Sprintf(format, args...))
@@ -41,11 +41,11 @@ func refuseAdopted(st *procfs.Stat, status *procfs.Status) []string {
 		no("is this very command: give it from a shell that does not belong to the job")
 		return refused
 	}
-	if init := jobInit(st.Pid); init != 0 {
-		no("belongs to a job of esky already (whose init is pid %d): `esky-wrap checkpoint%s` saves that", init, jobName(st.Pid))
+	if init := jobInit(eye); init != 0 {
+		no("belongs to a job of esky already (whose init is pid %d): `esky-wrap checkpoint%s` saves that", init, jobName(eye))
 		return refused
 	}
-	if isOurProgram(st.Pid) {
+	if isOurProgram(eye) {
 		no("is esky-wrap itself: checkpoint its job with `esky-wrap checkpoint`")
 		return refused
 	}
@@ -59,7 +59,7 @@ func refuseAdopted(st *procfs.Stat, status *procfs.Status) []string {
 	if st.Pid < lowestPid {
 		no("has one of the first pids, which a resumed job cannot have: only pids from %d on can be adopted", lowestPid)
 	}
-	if why := refuseTracing(st.Pid); why != "" {
+	if why := refuseTracing(eye); why != "" {
 		no("%s", why)
 	}
 	return refused
@@ -174,7 +174,7 @@ func givenCPUs(tree freeze.Tree) (string, error) {
 // output that goes to a process outside. A file is the user's own file. An input
 // that comes from outside is none: what it would have brought is lost.
 func givenStream(tree freeze.Tree, i int) bool {
-	f := &file{hostPid: tree.Root, pid: tree.Root, fd: i}
+	f := &file{hostPid: procfs.Eye(tree.Root), pid: tree.Root, fd: i}
 	if f.read() != nil {
 		return false
 	}
@@ -206,9 +206,10 @@ func (f *file) elsewhere(tree freeze.Tree) bool {
 func (f *file) among(tree freeze.Tree, is func(*file) bool) bool {
 	pids, _ := tree.Members()
 	for _, pid := range pids {
-		fds, _ := procfs.Fds(pid)
+		eye := procfs.Eye(pid)
+		fds, _ := procfs.Fds(eye)
 		for _, fd := range fds {
-			if g := (&file{hostPid: pid, fd: fd}); g.read() == nil && is(g) {
+			if g := (&file{hostPid: eye, fd: fd}); g.read() == nil && is(g) {
 				return true
 			}
 		}

@@ -33,10 +33,10 @@ func (d *Dump) collect() error {
 		if !p.Leader().Regs.Is64Bit() {
 			refused = append(refused, fmt.Sprintf("pid %d (%s) is a 32-bit program", p.Pid, p.Stat.Comm))
 		}
-		if q.maps, err = procfs.ReadMaps(p.HostPid); err != nil {
+		if q.maps, err = procfs.ReadMaps(p.Eye); err != nil {
 			return err
 		}
-		refused = append(refused, refuseProcess(d.o.Tree, &p.Stat, &p.Status)...)
+		refused = append(refused, refuseProcess(d.o.Tree, p.Eye, &p.Stat, &p.Status)...)
 		refused = append(refused, refuseThreads(p)...)
 		refused = append(refused, refuseMaps(p.Pid, p.Stat.Comm, q.maps)...)
 	}
@@ -70,6 +70,9 @@ func (d *Dump) collect() error {
 		}
 		d.meta.Processes = append(d.meta.Processes, pb)
 	}
+	if refused := d.refuseDeathSignals(); len(refused) > 0 {
+		return &RefusedError{Reasons: refused}
+	}
 	if err := d.askCredentials(); err != nil {
 		return err
 	}
@@ -90,6 +93,21 @@ func (d *Dump) collect() error {
 		return err
 	}
 	return d.collectShared()
+}
+
+// refuseDeathSignals finds processes that want a signal when the thread that has
+// made them ends (PR_SET_PDEATHSIG) and would get it at the resume, where a main
+// thread that has ended makes them, and ends again.
+func (d *Dump) refuseDeathSignals() []string {
+	var refused []string
+	for _, q := range d.procs {
+		for _, child := range d.children(q) {
+			if pb := d.processOf(&process{Process: child}); q.MainEnded() && pb.Threads[0].Pdeathsig != 0 {
+				refused = append(refused, fmt.Sprintf("pid %d (%s) waits for the death (PR_SET_PDEATHSIG) of a parent whose main thread has ended (pthread_exit), which cannot be carried", child.Pid, child.Stat.Comm))
+			}
+		}
+	}
+	return refused
 }
 
 func (d *Dump) zombie(p *freeze.Process) *imagepb.Process {
@@ -120,6 +138,9 @@ func last(v []int) int {
 
 func (d *Dump) collectProcess(q *process) (*imagepb.Process, error) {
 	pb := d.identity(q.Process)
+	if q.MainEnded() {
+		pb.ExitStatus = int32(q.Stat.ExitCode)
+	}
 	if q.Stopped != 0 {
 		pb.State, pb.StopSignal = imagepb.Process_STOPPED, int32(q.Stopped)
 	}
@@ -151,7 +172,7 @@ func (d *Dump) collectProcess(q *process) (*imagepb.Process, error) {
 
 // fromOutside reads what /proc and ptrace tell of a process.
 func (d *Dump) fromOutside(q *process, pb *imagepb.Process) (err error) {
-	pid := q.HostPid
+	pid := q.Eye
 	if pb.Exe, err = exeOf(q.Process); err != nil {
 		return err
 	}
@@ -215,7 +236,7 @@ func (d *Dump) collectClocks() error {
 	if len(d.procs) == 0 {
 		return freeze.ErrEnded
 	}
-	shift, err := freeze.ClockShift(d.procs[0].HostPid)
+	shift, err := freeze.ClockShift(d.procs[0].Eye)
 	if err != nil {
 		return err
 	}

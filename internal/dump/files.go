@@ -18,7 +18,7 @@ import (
 // fileTable collects the open file descriptions of a job, each once, however
 // many descriptors in however many processes share it.
 type fileTable struct {
-	init    int // host pid; its descriptors 0, 1, 2 are the job's given streams, if they are in stdio
+	init    int // its procfs.Eye; its descriptors 0, 1, 2 are the job's given streams, if they are in stdio
 	stdio   [3]unix.Stat_t
 	list    []*file
 	by      map[fileKey][]*file
@@ -57,7 +57,7 @@ func (f *file) String() string {
 func (f *file) path() string { return fmt.Sprintf("/proc/%d/fd/%d", f.hostPid, f.fd) }
 
 func newFileTable(tree freeze.Tree) *fileTable {
-	t := &fileTable{init: tree.Top(), by: map[fileKey][]*file{}, of: map[int][]*imagepb.Fd{}}
+	t := &fileTable{init: procfs.Eye(tree.Top()), by: map[fileKey][]*file{}, of: map[int][]*imagepb.Fd{}}
 	for i := range t.stdio {
 		if !tree.Adopted() || givenStream(tree, i) {
 			_ = unix.Stat(fmt.Sprintf("/proc/%d/fd/%d", t.init, i), &t.stdio[i])
@@ -108,12 +108,12 @@ func (t *fileTable) refusal() *RefusedError {
 }
 
 func (t *fileTable) addProcess(p *freeze.Process) error {
-	fds, err := procfs.Fds(p.HostPid)
+	fds, err := procfs.Fds(p.Eye)
 	if err != nil {
 		return err
 	}
 	for _, fd := range fds {
-		f := &file{hostPid: p.HostPid, pid: p.Pid, comm: p.Stat.Comm, fd: fd}
+		f := &file{hostPid: p.Eye, pid: p.Pid, comm: p.Stat.Comm, fd: fd}
 		if err := f.read(); err != nil {
 			return err
 		}

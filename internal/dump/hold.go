@@ -35,14 +35,14 @@ func newShimState(q *process) *shimState {
 
 func (s *shimState) read() (shim.State, error) {
 	buf := make([]byte, shim.StateSize)
-	if err := tracee.ReadMemory(s.hostPid, s.at, buf); err != nil {
+	if err := tracee.ReadMemory(procfs.Eye(s.hostPid), s.at, buf); err != nil {
 		return shim.State{}, err
 	}
 	return shim.ParseState(buf)
 }
 
 func (s *shimState) set(offset uint64, v uint32) error {
-	return tracee.WriteMemory(s.hostPid, s.at+offset, binary.LittleEndian.AppendUint32(nil, v))
+	return tracee.WriteMemory(procfs.Eye(s.hostPid), s.at+offset, binary.LittleEndian.AppendUint32(nil, v))
 }
 
 // findShims looks for the library in all processes of a running job. Processes
@@ -55,7 +55,7 @@ func findShims(tree freeze.Tree) []*shimState {
 	var all []*shimState
 	pids, _ := tree.Members()
 	for _, pid := range pids {
-		maps, err := procfs.ReadMaps(pid)
+		maps, err := procfs.ReadMaps(procfs.Eye(pid))
 		if err != nil {
 			continue
 		}
@@ -227,7 +227,7 @@ func heldBy(job *freeze.Job) *shimState {
 		return nil
 	}
 	for _, p := range job.Live() {
-		maps, err := procfs.ReadMaps(p.HostPid)
+		maps, err := procfs.ReadMaps(p.Eye)
 		if err != nil {
 			continue
 		}
@@ -257,5 +257,5 @@ func Requests(initPid int) []Request {
 
 // Write sets a word of the process that waits; offsets are those of package shim.
 func (r Request) Write(offset uint64, v uint32) error {
-	return tracee.WriteMemory(r.HostPid, r.At+offset, binary.LittleEndian.AppendUint32(nil, v))
+	return tracee.WriteMemory(procfs.Eye(r.HostPid), r.At+offset, binary.LittleEndian.AppendUint32(nil, v))
 }

@@ -201,7 +201,7 @@ func (s *search) list(dir string) (below []string) {
 func (d *Dump) searchWatched(s *search) {
 	var deep, flat []string
 	for _, q := range d.procs {
-		if cwd, err := procfs.Link(q.HostPid, "cwd"); err == nil {
+		if cwd, err := procfs.Link(q.Eye, "cwd"); err == nil {
 			s.tryUp(cwd)
 			deep = append(deep, cwd)
 		}

@@ -30,7 +30,7 @@ const dataAt = 64 << 10
 
 // fromInside asks the process what only it can tell, in one batch.
 func (d *Dump) fromInside(q *process, pb *imagepb.Process) error {
-	timers, err := procfs.ReadTimers(q.HostPid)
+	timers, err := procfs.ReadTimers(q.Eye)
 	if err != nil {
 		return err
 	}

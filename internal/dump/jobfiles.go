@@ -163,7 +163,7 @@ func (d *Dump) noteMappedFiles(known map[string]*jobFile, q *process) {
 // (proc_pid_map_files(5)).
 func (q *process) mapsWritable(v *imagepb.Vma) bool {
 	var st unix.Stat_t
-	err := unix.Lstat(fmt.Sprintf("/proc/%d/map_files/%x-%x", q.HostPid, v.Start, v.End), &st)
+	err := unix.Lstat(fmt.Sprintf("/proc/%d/map_files/%x-%x", q.Eye, v.Start, v.End), &st)
 	return err == nil && st.Mode&0o200 != 0
 }
 

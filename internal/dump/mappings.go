@@ -147,7 +147,7 @@ func (q *process) askFutureLock(pb *imagepb.Process) error {
 	if q.Status.VmLck == 0 {
 		return nil
 	}
-	before, err := procfs.ReadStatus(q.HostPid, 0)
+	before, err := procfs.ReadStatus(q.Eye, 0)
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (q *process) askFutureLock(pb *imagepb.Process) error {
 		return err
 	}
 	at := uint64(mmap.Result)
-	after, err := procfs.ReadStatus(q.HostPid, 0)
+	after, err := procfs.ReadStatus(q.Eye, 0)
 	if err != nil {
 		return err
 	}

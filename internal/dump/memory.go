@@ -62,7 +62,7 @@ func (d *Dump) copyNotForked(q *process, pb *imagepb.Process) error {
 	if len(d.before.notForked[q.HostPid]) == 0 {
 		return nil
 	}
-	maps, err := procfs.ReadSmaps(q.HostPid)
+	maps, err := procfs.ReadSmaps(q.Eye)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (d *Dump) copyNotForked(q *process, pb *imagepb.Process) error {
 			return changedMeanwhile(q.Pid, m.Start)
 		}
 		s := pages.Source{Pid: int32(q.Pid)}
-		pagemap, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", q.HostPid))
+		pagemap, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", q.Eye))
 		if err != nil {
 			return err
 		}
@@ -311,7 +311,7 @@ func anonymous(n uint64) ([]byte, error) {
 func (d *Dump) memory() ([]pages.Source, error) {
 	sources := d.shared
 	for _, q := range d.eldersFirst() {
-		from := q.HostPid
+		from := q.Eye
 		if q.snapshot != 0 {
 			from = q.snapshot
 		}

@@ -3,10 +3,12 @@
 package dump
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 )
 
@@ -118,6 +120,9 @@ func (f *file) poll() (hangup, broken bool, err error) {
 // shares offset, flags and all.
 func (f *file) borrow() (int, error) {
 	pidfd, err := unix.PidfdOpen(f.hostPid, 0)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) { // a thread's number
+		pidfd, err = unix.PidfdOpen(f.hostPid, freeze.PidfdThread)
+	}
 	if err != nil {
 		return -1, fmt.Errorf("open pid %d: %w", f.pid, err)
 	}

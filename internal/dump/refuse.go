@@ -33,27 +33,28 @@ func preflight(tree freeze.Tree) (*beforehand, error) {
 
 func preflightProcess(tree freeze.Tree, table *fileTable, pid int, before *beforehand) []string {
 	stat, err := procfs.ReadStat(pid, 0)
-	if err != nil || stat.State == 'Z' {
+	eye := procfs.Eye(pid)
+	if err != nil || eye == 0 {
 		return nil
 	}
 	status, err := procfs.ReadStatus(pid, 0)
 	if err != nil {
 		return nil
 	}
-	refused := refuseProcess(tree, &stat, &status)
+	refused := refuseProcess(tree, eye, &stat, &status)
 	refused = append(refused, preflightThreads(pid, &status)...)
-	refused = append(refused, refuseUndumpable(pid, stat.Comm)...)
-	if maps, err := procfs.ReadSmaps(pid); err == nil {
+	refused = append(refused, refuseUndumpable(eye, stat.Comm)...)
+	if maps, err := procfs.ReadSmaps(eye); err == nil {
 		refused = append(refused, refuseMaps(last(status.NSpid), stat.Comm, maps)...)
 		for i := range maps {
 			before.note(pid, &maps[i])
 		}
 	}
-	return append(refused, preflightFiles(table, pid, last(status.NSpid), stat.Comm)...)
+	return append(refused, preflightFiles(table, eye, last(status.NSpid), stat.Comm)...)
 }
 
 // refuseProcess checks what a whole process may have that cannot be carried.
-func refuseProcess(tree freeze.Tree, st *procfs.Stat, status *procfs.Status) []string {
+func refuseProcess(tree freeze.Tree, eye int, st *procfs.Stat, status *procfs.Status) []string {
 	var refused []string
 	no := func(format string, args ...any) {
 		refused = append(refused, fmt.Sprintf("pid %d (%s) ", last(status.NSpid), st.Comm)+fmt.Sprintf(format, args...))
@@ -64,30 +65,30 @@ func refuseProcess(tree freeze.Tree, st *procfs.Stat, status *procfs.Status) []s
 	of := tree.Init
 	if tree.Adopted() {
 		of = os.Getpid()
-		if why := refuseAdopted(st, status); len(why) > 0 {
+		if why := refuseAdopted(eye, st, status); len(why) > 0 {
 			return append(refused, why...)
 		}
 	}
 	for _, ns := range []string{"pid", "user", "mnt", "net", "ipc", "uts", "cgroup"} {
 		want, _ := procfs.Link(of, "ns/"+ns)
-		have, err := procfs.Link(st.Pid, "ns/"+ns)
+		have, err := procfs.Link(eye, "ns/"+ns)
 		if err == nil && have != want {
 			no("lives in a %s namespace of its own", ns)
 		}
 	}
 	// Those that the next child gets; a process that has none yet cannot be asked.
 	for ns, children := range map[string]string{"pid": "pid_for_children", "time": "time_for_children"} {
-		want, _ := procfs.Link(st.Pid, "ns/"+ns)
-		if have, err := procfs.Link(st.Pid, "ns/"+children); want != "" && err == nil && have != want {
+		want, _ := procfs.Link(eye, "ns/"+ns)
+		if have, err := procfs.Link(eye, "ns/"+children); want != "" && err == nil && have != want {
 			no("has made a %s namespace for its children", ns)
 		}
 	}
 	if want, err := procfs.Link(of, "ns/time_for_children"); err == nil {
-		if have, err := procfs.Link(st.Pid, "ns/time"); err == nil && have != want {
+		if have, err := procfs.Link(eye, "ns/time"); err == nil && have != want {
 			no("lives in a time namespace of its own")
 		}
 	}
-	if root, err := procfs.Link(st.Pid, "root"); err == nil && root != "/" {
+	if root, err := procfs.Link(eye, "root"); err == nil && root != "/" {
 		no("has changed its root directory to %s", root)
 	}
 	return refused

@@ -26,12 +26,12 @@ func refuseShared(procs []*freeze.Process) []string {
 		{kcmpFS, "its working directory and umask"}, {kcmpSighand, "its signal handlers"},
 	} {
 		slices.SortFunc(sorted, func(a, b *freeze.Process) int {
-			order, _ := kcmp(a.HostPid, b.HostPid, s.kind, 0, 0)
+			order, _ := kcmp(a.Eye, b.Eye, s.kind, 0, 0)
 			return order
 		})
 		for i := 1; i < len(sorted); i++ {
 			a, b := sorted[i-1], sorted[i]
-			if order, err := kcmp(a.HostPid, b.HostPid, s.kind, 0, 0); err != nil || order != 0 {
+			if order, err := kcmp(a.Eye, b.Eye, s.kind, 0, 0); err != nil || order != 0 {
 				continue
 			}
 			if a.Pid > b.Pid {

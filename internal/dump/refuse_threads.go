@@ -81,7 +81,7 @@ func refuseThread(leader, status *procfs.Status) string {
 // not to (unshare(2)).
 func refuseOwn(p *freeze.Process, t *freeze.Thread) string {
 	for _, s := range []sharing{{kcmpFiles, "table of descriptors"}, {kcmpFS, "working directory and umask"}} {
-		if order, err := kcmp(p.HostPid, t.HostTid, s.kind, 0, 0); err == nil && order != 0 {
+		if order, err := kcmp(p.Eye, t.HostTid, s.kind, 0, 0); err == nil && order != 0 {
 			return fmt.Sprintf("thread %d (%s) of pid %d has a %s of its own (unshare(2)), which is not carried yet", t.Tid, t.Status.Name, p.Pid, s.what)
 		}
 	}

@@ -35,7 +35,7 @@ func (d *Dump) collectUndo(q *process, pb *imagepb.Process) error {
 	if d.agent == nil || len(d.meta.SysvSemaphores) == 0 {
 		return nil
 	}
-	if order, err := kcmp(d.agent.Pid, q.HostPid, sysvSem, 0, 0); err != nil || order == 0 {
+	if order, err := kcmp(d.agent.Pid, q.Eye, sysvSem, 0, 0); err != nil || order == 0 {
 		return err
 	}
 	if err := d.refuseForeignUndo(q); err != nil {
@@ -61,7 +61,7 @@ func (d *Dump) collectUndo(q *process, pb *imagepb.Process) error {
 // and for nobody else, as only clone(2) by hand makes them.
 func (d *Dump) refuseForeignUndo(q *process) error {
 	for _, t := range q.Threads {
-		if order, err := kcmp(q.HostPid, t.HostTid, sysvSem, 0, 0); err != nil {
+		if order, err := kcmp(q.Eye, t.HostTid, sysvSem, 0, 0); err != nil {
 			return err
 		} else if order != 0 {
 			return &RefusedError{Reasons: []string{fmt.Sprintf("pid %d (%s): thread %d has semaphore undo values of its own (clone without CLONE_SYSVSEM)", q.Pid, q.Stat.Comm, t.Tid)}}
@@ -71,7 +71,7 @@ func (d *Dump) refuseForeignUndo(q *process) error {
 		if other == q {
 			break
 		}
-		if order, err := kcmp(q.HostPid, other.HostPid, sysvSem, 0, 0); err != nil {
+		if order, err := kcmp(q.Eye, other.Eye, sysvSem, 0, 0); err != nil {
 			return err
 		} else if order == 0 {
 			return &RefusedError{Reasons: []string{fmt.Sprintf("pid %d (%s) shares its semaphore undo values with pid %d (clone with CLONE_SYSVSEM)", q.Pid, q.Stat.Comm, other.Pid)}}

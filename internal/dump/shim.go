@@ -41,7 +41,7 @@ func rawOf(n int) int32 {
 // exeOf is the program that a process executes. One that was resumed without
 // privileges executes, as far as the kernel knows, the seed.
 func exeOf(p *freeze.Process) (string, error) {
-	exe, err := procfs.Link(p.HostPid, "exe")
+	exe, err := procfs.Link(p.Eye, "exe")
 	if known := ids.Exe(p.Pid); known != "" && strings.HasPrefix(exe, "/memfd:esky-seed") {
 		return known, nil
 	}
@@ -73,7 +73,7 @@ func (q *process) needsExact() (bool, error) {
 			return false, err
 		}
 		word := make([]byte, 4)
-		if err := tracee.ReadMemory(q.HostPid, m.Start+at, word); err != nil {
+		if err := tracee.ReadMemory(q.Eye, m.Start+at, word); err != nil {
 			return false, err
 		}
 		return le32(word) != 0, nil

@@ -76,7 +76,7 @@ func (q *process) noRoom(err error) error {
 // so that the snapshot holds no end of a pipe open and no lock.
 func (q *process) forkFrom(helper int) error {
 	b := &tracee.Batch{
-		Tid: helper, Pid: q.HostPid, Base: q.Leader().Regs, Records: q.stub.Area + helperAt,
+		Tid: helper, Pid: q.Eye, Base: q.Leader().Regs, Records: q.stub.Area + helperAt,
 		Calls: []*tracee.Call{
 			tracee.Sys("close_range", unix.SYS_CLOSE_RANGE, 0, uint64(^uint32(0)), 0),
 			tracee.Sys("fork", unix.SYS_CLONE, 0),
@@ -96,7 +96,7 @@ func (q *process) forkFrom(helper int) error {
 // zombie.
 func (q *process) endHelper(helper int, nsPid uint64) error {
 	b := &tracee.Batch{
-		Tid: helper, Pid: q.HostPid, Base: q.Leader().Regs, Records: q.stub.Area + helperAt,
+		Tid: helper, Pid: q.Eye, Base: q.Leader().Regs, Records: q.stub.Area + helperAt,
 		Calls: []*tracee.Call{tracee.Sys("exit", unix.SYS_EXIT, 0)},
 	}
 	if err := b.Start(q.stub.Code); err != nil {

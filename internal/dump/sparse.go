@@ -154,7 +154,7 @@ func (q *process) hostPid(d *Dump) int {
 	if q == d.agentProcess {
 		return d.agent.Pid
 	}
-	return q.HostPid
+	return q.Eye
 }
 
 // copyRanges copies ranges now and gives a function that reads the copy.

@@ -115,7 +115,7 @@ func (p *process) inject() error {
 // that is not dumpable belong to root (proc(5)): it is made dumpable for the
 // time of the pause, and so is its snapshot.
 func (p *process) openMemory() (err error) {
-	p.mem, err = pages.OpenMemory(p.HostPid)
+	p.mem, err = pages.OpenMemory(p.Eye)
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
@@ -126,7 +126,7 @@ func (p *process) openMemory() (err error) {
 		return err
 	}
 	p.undumpable = true
-	p.mem, err = pages.OpenMemory(p.HostPid)
+	p.mem, err = pages.OpenMemory(p.Eye)
 	return err
 }
 
@@ -142,7 +142,7 @@ func (p *process) findSyscallInsn() error {
 			continue
 		}
 		code := make([]byte, m.Size())
-		if err := tracee.ReadMemory(p.HostPid, m.Start, code); err != nil {
+		if err := tracee.ReadMemory(p.Eye, m.Start, code); err != nil {
 			return err
 		}
 		if off := tracee.FindSyscallInsn(code); off >= 0 {
@@ -203,5 +203,5 @@ func (p *process) keepTrapIgnored() error {
 
 // batch prepares calls for a thread, with records at an offset of the area.
 func (p *process) batch(t *freeze.Thread, at uint64, calls ...*tracee.Call) *tracee.Batch {
-	return &tracee.Batch{Tid: t.HostTid, Pid: p.HostPid, Base: t.Regs, Records: p.stub.Area + at, Calls: calls}
+	return &tracee.Batch{Tid: t.HostTid, Pid: p.Eye, Base: t.Regs, Records: p.stub.Area + at, Calls: calls}
 }

@@ -52,7 +52,7 @@ func (d *Dump) describeUnix(s *jobSocket) (why string, err error) {
 func (d *Dump) askCredentials() error {
 	for _, f := range d.credsOf {
 		for _, q := range d.procs {
-			if q.HostPid != f.hostPid {
+			if q.Eye != f.hostPid {
 				continue
 			}
 			cred, err := q.peerCred(f.fd)
@@ -123,7 +123,7 @@ func (d *Dump) findSocketFile(s *jobSocket) error {
 	if !filepath.IsAbs(name) {
 		bases = nil
 		for _, p := range d.procs {
-			if cwd, err := procfs.Link(p.HostPid, "cwd"); err == nil {
+			if cwd, err := procfs.Link(p.Eye, "cwd"); err == nil {
 				bases = append(bases, cwd)
 			}
 		}

@@ -56,7 +56,7 @@ func Find(pid int) (*Stranger, error) {
 		return nil, &NoProcessError{pid, "it has just ended"}
 	case status.Tgid != pid:
 		return nil, &NoProcessError{pid, fmt.Sprintf("it is a thread of process %d", status.Tgid)}
-	case stat.State == 'Z' || stat.State == 'X':
+	case procfs.Eye(pid) == 0:
 		return nil, &NoProcessError{pid, "it has ended, and its parent has yet to notice"}
 	}
 	dir, _ := procfs.Link(pid, "cwd") // of another user's process: refused later
@@ -78,7 +78,7 @@ func Lives(o *imagepb.Origin) bool {
 		return false
 	}
 	stat, err := procfs.ReadStat(int(o.Pid), 0)
-	return err == nil && stat.Starttime == o.Start && stat.State != 'Z' && stat.State != 'X'
+	return err == nil && stat.Starttime == o.Start && procfs.Eye(int(o.Pid)) != 0
 }
 
 func bootID() string {

@@ -182,7 +182,7 @@ func isPid(host, inside int) bool {
 		return false
 	}
 	status, err := procfs.ReadStatus(host, 0)
-	return err == nil && status.State != 'Z' && ids.Virtual(status.NSpid[len(status.NSpid)-1]) == inside
+	return err == nil && procfs.Eye(host) != 0 && ids.Virtual(status.NSpid[len(status.NSpid)-1]) == inside
 }
 
 // Wait waits for the end of the job and returns its status as a shell shows it.

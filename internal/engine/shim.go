@@ -68,7 +68,7 @@ func killMembers(initPid int) error {
 		left := 0
 		pids, _ := freeze.Descendants(initPid)
 		for _, pid := range pids {
-			if st, err := procfs.ReadStat(pid, 0); err == nil && st.State != 'Z' && st.State != 'X' {
+			if procfs.Eye(pid) != 0 {
 				left++
 				_ = unix.Kill(pid, unix.SIGKILL)
 			}

@@ -3,8 +3,11 @@
 package freeze
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/procfs"
@@ -34,7 +37,7 @@ func (j *Job) describe(known []Sleeper) error {
 }
 
 func (j *Job) process(pid int) (*Process, error) {
-	p := &Process{HostPid: pid}
+	p := &Process{HostPid: pid, Eye: pid}
 	var err error
 	if p.Stat, err = procfs.ReadStat(pid, 0); err != nil {
 		return nil, err
@@ -52,7 +55,11 @@ func (j *Job) process(pid int) (*Process, error) {
 		return nil, err
 	}
 	if p.Stat.State == 'Z' || p.Stat.State == 'X' {
-		return p, p.ended(j, tids)
+		tids = slices.DeleteFunc(tids, func(tid int) bool { return tid == pid })
+		if p.Zombie = len(tids) == 0; p.Zombie {
+			return p, nil
+		}
+		p.Eye = tids[0]
 	}
 	for _, tid := range tids {
 		t := j.threads[tid]
@@ -68,21 +75,42 @@ func (j *Job) process(pid int) (*Process, error) {
 			p.Stopped = t.group
 		}
 	}
+	if p.MainEnded() {
+		return p, p.lookThroughOther()
+	}
 	return p, nil
 }
 
-// ended makes a zombie of a process whose main thread is dead, unless another
-// thread of it lives.
-func (p *Process) ended(j *Job, tids []int) error {
-	for _, tid := range tids {
-		switch t := j.threads[tid]; {
-		case tid == p.HostPid:
-		case t != nil && t.seen && !t.gone:
-			return &LeaderError{p.Pid, p.Stat.Comm}
-		default:
-			return fmt.Errorf("thread %d: %w", tid, errMoving)
-		}
+// PidfdThread is PIDFD_THREAD of pidfd_open(2), from Linux 6.9 on.
+const PidfdThread = unix.O_EXCL
+
+// lookThroughOther completes what /proc does not tell of a main thread that has
+// ended: what it had in common with the others.
+func (p *Process) lookThroughOther() error {
+	no := func(why string) error { return &LeaderError{p.Pid, p.Stat.Comm, why} }
+	if p.Stopped != 0 {
+		return no("while it is stopped: continue it (SIGCONT)")
 	}
-	p.Zombie = true
+	// Without this its descriptors could not be borrowed.
+	fd, err := unix.PidfdOpen(p.Eye, PidfdThread)
+	if errors.Is(err, unix.EINVAL) {
+		return no("before Linux 6.9")
+	}
+	if err != nil {
+		return err
+	}
+	unix.Close(fd)
+	stat, err := procfs.ReadStat(p.Eye, 0)
+	if err != nil {
+		return err
+	}
+	status, err := procfs.ReadStatus(p.Eye, 0)
+	if err != nil {
+		return err
+	}
+	main := p.Stat
+	p.Stat = stat
+	p.Stat.Pid, p.Stat.Comm, p.Stat.Starttime, p.Stat.ExitCode = main.Pid, main.Comm, main.Starttime, main.ExitCode
+	p.Status.Umask, p.Status.VmLck, p.Status.ThreadFeatures = status.Umask, status.VmLck, status.ThreadFeatures
 	return nil
 }

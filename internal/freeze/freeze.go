@@ -39,20 +39,26 @@ type Job struct {
 // Process is one process of the job.
 type Process struct {
 	HostPid int
+	// Eye is the thread by which /proc shows the process (procfs.Eye): HostPid, but
+	// where the main thread has ended.
+	Eye     int
 	Pid     int // as the job knows it
 	Stat    procfs.Stat
 	Status  procfs.Status
 	Zombie  bool
 	Stopped unix.Signal // the signal of its group-stop, or 0
-	Threads []*Thread   // the leader first; none for a zombie
+	Threads []*Thread   // the main thread first, if it lives; none for a zombie
 }
 
 // Raw is the process's number for the kernel, in the job's namespace. It is Pid
 // but for jobs that were resumed without a namespace of their own.
 func (p *Process) Raw() int { return p.Status.NSpid[len(p.Status.NSpid)-1] }
 
-// Leader is the thread whose tid is the pid.
+// Leader is the thread that speaks for the process: the main thread, if it lives.
 func (p *Process) Leader() *Thread { return p.Threads[0] }
+
+// MainEnded says that the main thread has ended and others run on.
+func (p *Process) MainEnded() bool { return p.Eye != p.HostPid }
 
 // Thread is one stopped thread.
 type Thread struct {
@@ -91,14 +97,15 @@ func (e *BusyError) Error() string {
 var ErrEnded = errors.New("the job has no processes any more")
 
 // LeaderError says that the main thread of a process has ended while others run
-// on: without it /proc shows nothing of the process's memory and files.
+// on, where that cannot be carried.
 type LeaderError struct {
 	Pid  int // in the job's namespace
 	Comm string
+	Why  string
 }
 
 func (e *LeaderError) Error() string {
-	return fmt.Sprintf("pid %d (%s): its main thread has ended (pthread_exit) and others run on, which cannot be carried yet", e.Pid, e.Comm)
+	return fmt.Sprintf("pid %d (%s): its main thread has ended (pthread_exit) and others run on, which cannot be carried %s", e.Pid, e.Comm, e.Why)
 }
 
 // errMoving says that something changed while it was looked at.

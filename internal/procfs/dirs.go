@@ -19,6 +19,28 @@ func Fds(pid int) ([]int, error) { return numbers(taskPath(pid, 0, "fd")) }
 // Tasks lists the threads of a process, in ascending order.
 func Tasks(pid int) ([]int, error) { return numbers(taskPath(pid, 0, "task")) }
 
+// Eye is a thread of a process by which /proc shows its memory, files and
+// namespaces: the main thread, or another that lives, once that has ended
+// (pthread_exit(3) in main); 0: the process has ended. Its number can stand for
+// the pid in all of /proc/PID.
+func Eye(pid int) int {
+	if lives(pid, 0) {
+		return pid
+	}
+	tids, _ := Tasks(pid)
+	for _, tid := range tids {
+		if lives(pid, tid) {
+			return tid
+		}
+	}
+	return 0
+}
+
+func lives(pid, tid int) bool {
+	st, err := ReadStat(pid, tid)
+	return err == nil && st.State != 'Z' && st.State != 'X'
+}
+
 // Pids lists all processes that /proc shows.
 func Pids() ([]int, error) { return numbers(root) }
 

@@ -4,10 +4,13 @@ package restore
 
 import (
 	"errors"
+	"fmt"
 	"math"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
 )
 
@@ -78,3 +81,32 @@ func awaitEnd(host int) error {
 		}
 	}
 }
+
+// mainEnded says that the main thread had ended (pthread_exit(3)) and that the
+// threads of the image are the others.
+func (p *proc) mainEnded() bool { return p.pb.Threads[0].Tid != p.pb.Pid }
+
+// endMain ends the main thread, which has rebuilt the process. It must be last:
+// only that thread may queue signals to the process, and when it is dead /proc
+// shows nothing by the pid.
+func (p *proc) endMain() error {
+	if err := tracee.SetSigmask(p.host, ^uint64(0)); err != nil { // signals are for the others
+		return err
+	}
+	status := unix.WaitStatus(p.pb.ExitStatus).ExitStatus()
+	if err := tracee.Leave(p.host, p.insn, p.regs, tracee.Sys("exit", unix.SYS_EXIT, uint64(status))); err != nil {
+		return err
+	}
+	// The kernel reports its end only with that of the last thread.
+	for end := time.Now().Add(mainEndTime); ; time.Sleep(time.Millisecond) {
+		st, err := procfs.ReadStat(p.host, p.host)
+		if err != nil || st.State == 'Z' {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("thread %d does not end", p.host)
+		}
+	}
+}
+
+const mainEndTime = 10 * time.Second

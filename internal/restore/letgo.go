@@ -104,6 +104,11 @@ func (r *restorer) setRegisters(p *proc) error {
 	if err := p.removeStub(); err != nil {
 		return err
 	}
+	if p.mainEnded() {
+		if err := p.endMain(); err != nil {
+			return fmt.Errorf("end the main thread: %w", err)
+		}
+	}
 	for i, t := range p.threads {
 		pb := p.pb.Threads[i]
 		if err := tracee.SetXstate(t.host, pb.Xstate); err != nil {
@@ -174,7 +179,7 @@ func (p *proc) removeStub() error {
 	if p.insn == 0 {
 		return fmt.Errorf("it has no vDSO by which to leave it")
 	}
-	leader := p.threads[0]
+	leader := p.task
 	if trap := p.pb.Sigactions[unix.SIGTRAP-1]; trap.Handler == sigIgn {
 		s := leader.script()
 		at := s.words(trap.Handler, trap.Flags, trap.Restorer, trap.Mask)

@@ -244,8 +244,11 @@ const (
 // makeThreads clones the threads of every process with their tids.
 func (r *restorer) makeThreads() error {
 	for _, p := range r.live() {
-		p.threads = []*task{p.task}
-		for _, t := range p.pb.Threads[1:] {
+		rest := p.pb.Threads
+		if !p.mainEnded() {
+			p.threads, rest = []*task{p.task}, rest[1:]
+		}
+		for _, t := range rest {
 			if err := r.cloneThread(p, int(t.Tid)); err != nil {
 				return fmt.Errorf("pid %d: make thread %d: %w", p.pb.Pid, t.Tid, err)
 			}

@@ -72,6 +72,9 @@ func (r *restorer) setProcess(p *proc) error {
 	if pb.ThpDisable {
 		s.add("huge pages", unix.SYS_PRCTL, unix.PR_SET_THP_DISABLE, 1)
 	}
+	if p.mainEnded() {
+		s.add("name", unix.SYS_PRCTL, unix.PR_SET_NAME, s.string(pb.Comm))
+	}
 	r.mergeMemory(p)
 	askExtended(s, pb)
 	return r.advise(p, s)

@@ -42,5 +42,5 @@ func (p *proc) queueTraps() error {
 			return err
 		}
 	}
-	return queue(p.threads[0], p.pb.Pending, unix.SYS_RT_SIGQUEUEINFO, uint64(p.pb.Pid))
+	return queue(p.task, p.pb.Pending, unix.SYS_RT_SIGQUEUEINFO, uint64(p.pb.Pid))
 }

@@ -196,6 +196,15 @@ func SyscallAt(tid int, ip uint64, base Regs, c *Call) error {
 	return c.Err()
 }
 
+// Leave lets a stopped thread go for good, to execute one system call from which
+// it does not return.
+func Leave(tid int, ip uint64, base Regs, c *Call) error {
+	if err := SetRegs(tid, base.forSyscall(ip, c)); err != nil {
+		return err
+	}
+	return Detach(tid, 0)
+}
+
 func toSyscallStop(tid int) error {
 	for sig := unix.Signal(0); ; {
 		if err := ptrace(unix.PTRACE_SYSCALL, tid, 0, uintptr(sig)); err != nil {

@@ -302,20 +302,6 @@ static void ia32(void)
 	SYS(kill(pid, SIGKILL));
 }
 
-static void *outlives(void *arg UNUSED)
-{
-	ready_and_await();
-	pass();
-}
-
-static void no_leader(void)
-{
-	pthread_t t;
-
-	EQ("thread", pthread_create(&t, NULL, outlives, NULL), 0);
-	pthread_exit(NULL);
-}
-
 #define SET_DISPATCH 59 // PR_SET_SYSCALL_USER_DISPATCH
 
 static void dispatch(void)
@@ -337,7 +323,7 @@ int main(int argc, char **argv)
 		{ "clone-sighand", clone_sighand }, { "clone-sibling", clone_sibling },
 		{ "ns-user", ns_user }, { "ns-net", ns_net }, { "ns-pid", ns_pid }, { "ns-pid-children", ns_pid_children },
 		{ "uring", uring }, { "uring-mapped", uring_mapped }, { "uffd", uffd }, { "perf", perf }, { "fanotify", fanotify },
-		{ "ia32", ia32 }, { "no-leader", no_leader }, { "dispatch", dispatch }, { NULL, NULL },
+		{ "ia32", ia32 }, { "dispatch", dispatch }, { NULL, NULL },
 	};
 
 	begin(argc, argv);

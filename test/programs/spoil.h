@@ -36,7 +36,7 @@ static char spoil_maps[1 << 18];
 
 static inline void spoil_read_maps(void)
 {
-	int fd = open("/proc/self/maps", O_RDONLY);
+	int fd = open("/proc/thread-self/maps", O_RDONLY);
 	ssize_t n, all = 0;
 
 	while ((n = read(fd, spoil_maps + all, sizeof spoil_maps - 1 - (size_t)all)) > 0)

@@ -44,7 +44,7 @@ var inShimMode = map[string]bool{
 	"tree": true, "orphan": true, "zombie": true, "pidfd": true, "stopped": true, "stopped-unnoticed": true,
 	"mem-shared": true, "mem-cow": true, "sig-actions": true, "sig-pending": true, "itimers": true, "posix-timers": true,
 	"timerfd": true, "pipes-between": true, "epoll": true, "sock-between": true, "block-nanosleep": true,
-	"block-clock_nanosleep-abs": true, "block-poll": true, "api-checkpoint": true, "cpu-syscall": true,
+	"block-clock_nanosleep-abs": true, "block-poll": true, "api-checkpoint": true, "cpu-syscall": true, "main-ended": true,
 }
 
 // notAdopted are programs that tell nothing, with the reason.
@@ -53,8 +53,7 @@ var notAdopted = map[string]string{
 	"tree-random-1": "the same", "tree-random-2": "the same", "tree-random-3": "the same",
 	"block-semtimedop": "System V objects stay with the host",
 	"sysv-sem":         "System V objects stay with the host", "sysv-sem-wait": "the same", "sysv-msg": "the same",
-	"no-main-thread": "to adopt it is to name a process that looks ended",
-	"pids":           "the parent is another after a resume",
+	"pids": "the parent is another after a resume",
 }
 
 // adoptRefuses are states that only a job in namespaces of its own can have.

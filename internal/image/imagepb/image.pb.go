@@ -1126,10 +1126,10 @@ type Process struct {
 	Pgid           int32                  `protobuf:"varint,3,opt,name=pgid" json:"pgid,omitempty"`
 	Sid            int32                  `protobuf:"varint,4,opt,name=sid" json:"sid,omitempty"`
 	State          Process_State          `protobuf:"varint,5,opt,name=state,enum=esky.image.Process_State" json:"state,omitempty"`
-	ExitStatus     int32                  `protobuf:"varint,6,opt,name=exit_status,json=exitStatus" json:"exit_status,omitempty"` // wait(2) status of a zombie
+	ExitStatus     int32                  `protobuf:"varint,6,opt,name=exit_status,json=exitStatus" json:"exit_status,omitempty"` // wait(2) status of a zombie, or of a main thread that has ended
 	Comm           string                 `protobuf:"bytes,7,opt,name=comm" json:"comm,omitempty"`
 	Exe            string                 `protobuf:"bytes,8,opt,name=exe" json:"exe,omitempty"`
-	Threads        []*Thread              `protobuf:"bytes,9,rep,name=threads" json:"threads,omitempty"` // the first one is the leader
+	Threads        []*Thread              `protobuf:"bytes,9,rep,name=threads" json:"threads,omitempty"` // the main thread, whose tid is the pid, first, unless it has ended
 	Mm             *Mm                    `protobuf:"bytes,10,opt,name=mm" json:"mm,omitempty"`
 	Vmas           []*Vma                 `protobuf:"bytes,11,rep,name=vmas" json:"vmas,omitempty"`
 	Fds            []*Fd                  `protobuf:"bytes,12,rep,name=fds" json:"fds,omitempty"`

@@ -58,20 +58,8 @@ func (d *Dump) collect() error {
 	if err := d.collectFiles(); err != nil {
 		return err
 	}
-	for _, p := range d.frozen.Processes {
-		if p.Zombie {
-			d.meta.Processes = append(d.meta.Processes, d.zombie(p))
-		}
-	}
-	for _, q := range d.procs {
-		pb, err := d.collectProcess(q)
-		if err != nil {
-			return fmt.Errorf("pid %d (%s): %w", q.Pid, q.Stat.Comm, err)
-		}
-		d.meta.Processes = append(d.meta.Processes, pb)
-	}
-	if refused := d.refuseDeathSignals(); len(refused) > 0 {
-		return &RefusedError{Reasons: refused}
+	if err := d.collectProcesses(); err != nil {
+		return err
 	}
 	if err := d.askCredentials(); err != nil {
 		return err
@@ -93,6 +81,25 @@ func (d *Dump) collect() error {
 		return err
 	}
 	return d.collectShared()
+}
+
+func (d *Dump) collectProcesses() error {
+	for _, p := range d.frozen.Processes {
+		if p.Zombie {
+			d.meta.Processes = append(d.meta.Processes, d.zombie(p))
+		}
+	}
+	for _, q := range d.procs {
+		pb, err := d.collectProcess(q)
+		if err != nil {
+			return fmt.Errorf("pid %d (%s): %w", q.Pid, q.Stat.Comm, err)
+		}
+		d.meta.Processes = append(d.meta.Processes, pb)
+	}
+	if refused := d.refuseDeathSignals(); len(refused) > 0 {
+		return &RefusedError{Reasons: refused}
+	}
+	return nil
 }
 
 // refuseDeathSignals finds processes that want a signal when the thread that has

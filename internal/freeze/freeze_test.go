@@ -256,17 +256,27 @@ func TestContinuedInThePause(t *testing.T) {
 	p.await("progress", func() bool { return read(p.file) != before })
 }
 
-// TestWithoutMainThread: of a process whose main thread has ended nothing can be
-// saved. It must not be taken for a zombie, and must be left alone.
+// TestWithoutMainThread: a process whose main thread has ended is no zombie; it is
+// seen by way of another thread.
 func TestWithoutMainThread(t *testing.T) {
 	onThread(t)
 	p := start(t, "headless")
 	p.await("end of the main thread", func() bool { st, err := procfs.ReadStat(p.pid, 0); return err == nil && st.State == 'Z' })
-	var leader *LeaderError
-	if _, err := Freeze(context.Background(), Tree{Init: p.init.Pid()}, options()); !errors.As(err, &leader) || leader.Pid != p.init.MainPid {
-		t.Fatalf("error %v", err)
+	j, err := Freeze(context.Background(), Tree{Init: p.init.Pid()}, options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := j.Processes[0]
+	if !f.MainEnded() || f.Zombie || f.Pid != p.init.MainPid || f.HostPid != p.pid || f.Eye != f.Leader().HostTid || f.Eye == p.pid {
+		t.Errorf("%+v", f)
+	}
+	if f.Stat.Pid != p.pid || f.Stat.StartStack == 0 {
+		t.Errorf("stat %+v", f.Stat)
 	}
 	before := read(p.file)
+	if err := j.Thaw(); err != nil {
+		t.Fatal(err)
+	}
 	p.await("progress", func() bool { return read(p.file) != before })
 	if n := p.traced(); n != 0 {
 		t.Errorf("%d threads are still traced", n)

@@ -5,6 +5,7 @@ package restore
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -18,9 +19,7 @@ func (r *restorer) setDescriptors(p *proc) error {
 	if int(p.pb.Pid) == r.sealer() {
 		r.sealObjects(s)
 	}
-	used := map[int32]bool{}
 	for _, fd := range p.pb.Fds {
-		used[fd.Number] = true
 		if isLate(r.meta.OpenFiles[fd.OpenFile]) {
 			continue
 		}
@@ -28,24 +27,44 @@ func (r *restorer) setDescriptors(p *proc) error {
 		if fd.Cloexec {
 			flags = unix.O_CLOEXEC
 		}
-		s.add("dup3", unix.SYS_DUP3, r.stageFile(fd.OpenFile), uint64(fd.Number), flags)
+		switch from := r.stageFile(fd.OpenFile); {
+		case from != uint64(fd.Number):
+			s.add("dup3", unix.SYS_DUP3, from, uint64(fd.Number), flags)
+		case fd.Cloexec:
+			s.add("fcntl", unix.SYS_FCNTL, from, unix.F_SETFD, unix.FD_CLOEXEC)
+		}
 		if err := s.doIfFull(); err != nil {
 			return err
 		}
 	}
-	for fd := int32(0); fd < first; fd++ {
-		if !used[fd] {
-			s.add("close", unix.SYS_CLOSE, uint64(fd))
-		}
-	}
-	s.add("close_range", unix.SYS_CLOSE_RANGE, uint64(r.plan.StageBase), math.MaxUint32, 0)
-	if err := s.do(); err != nil {
+	if err := closeOthers(s, p.pb.Fds); err != nil {
 		return err
 	}
 	if err := r.openLate(p); err != nil {
 		return err
 	}
 	return r.setFileState(p)
+}
+
+// closeOthers closes what is on stage but not the process's own.
+func closeOthers(s *script, fds []*imagepb.Fd) error {
+	var own []uint64
+	for _, fd := range fds {
+		own = append(own, uint64(fd.Number))
+	}
+	slices.Sort(own)
+	from := uint64(0)
+	for _, n := range own {
+		if from < n {
+			s.add("close_range", unix.SYS_CLOSE_RANGE, from, n-1, 0)
+		}
+		from = n + 1
+		if err := s.doIfFull(); err != nil {
+			return err
+		}
+	}
+	s.add("close_range", unix.SYS_CLOSE_RANGE, from, math.MaxUint32, 0)
+	return s.do()
 }
 
 // openLate opens pidfds and files that tell of processes, each description once in

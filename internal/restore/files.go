@@ -14,20 +14,20 @@ import (
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 )
 
-// Descriptions are opened in the seed, each once, on stage: at descriptor
-// numbers above all that the job uses. All processes inherit them, so that what
-// was shared is shared again; each process then moves its own to their places.
-// On stage stand first the open file descriptions, then the objects, then two
-// descriptors for each pipe, then what sockets need for a while.
-func (r *restorer) stageFile(i uint32) uint64 { return uint64(r.plan.StageBase) + uint64(i) }
-func (r *restorer) stageObject(i uint32) uint64 {
-	return r.stageFile(uint32(len(r.meta.OpenFiles))) + uint64(i)
+// Descriptions are opened in the seed, each once, on stage. All processes inherit
+// them, so that what was shared is shared again; each process then moves its own to
+// their places. What has a number that nothing else has in any process is opened
+// there (Plan.Stage); all else is staged above all numbers in use: other
+// descriptions, then objects, the pipe that is being filled, pseudo-terminals, and
+// what sockets need for a while.
+func (r *restorer) stageFile(i uint32) uint64   { return r.plan.Stage[i] }
+func (r *restorer) stageObject(i uint32) uint64 { return r.plan.StageEnd + uint64(i) }
+func (r *restorer) stagePipe(end uint32) uint64 {
+	return r.stageObject(uint32(len(r.meta.Objects))) + uint64(end)
 }
-func (r *restorer) stagePipe(i, end uint32) uint64 {
-	return r.stageObject(uint32(len(r.meta.Objects))) + 2*uint64(i) + uint64(end)
-}
-func (r *restorer) stageSpare() uint64 { return r.stagePipe(uint32(len(r.meta.Pipes)), 0) }
-func (r *restorer) stageEnd() uint64   { return r.stagePty(uint32(len(r.meta.Ptys)), 0) }
+func (r *restorer) stagePty(i, end uint32) uint64 { return r.stagePipe(2) + 2*uint64(i) + uint64(end) }
+func (r *restorer) stageSpare() uint64            { return r.stagePty(uint32(len(r.meta.Ptys)), 0) }
+func (r *restorer) stageEnd() uint64              { return r.stageSpare() + r.sockets.spares }
 
 // first is the lowest descriptor that is free in the seed and in every process
 // until its descriptors are in place; so what is opened gets this number. Up to
@@ -39,19 +39,23 @@ const (
 
 // openFiles sets the stage.
 func (r *restorer) openFiles() error {
-	limit := unix.Rlimit{Cur: r.stageEnd() + first + 8 + r.fillers(), Max: r.stageEnd() + first + 8 + r.fillers()}
+	need := r.stageSpare() + r.spareSockets() + first + 8 + r.fillers()
 	var have unix.Rlimit
 	if err := unix.Prlimit(r.seed.pid, unix.RLIMIT_NOFILE, nil, &have); err != nil {
 		return err
 	}
-	if limit.Cur > have.Max {
-		return fmt.Errorf("%d descriptors are needed for the resume, and the limit is %d: raise the hard limit (ulimit -Hn)", limit.Cur, have.Max)
-	}
-	limit.Max = have.Max
-	limit.Cur = max(limit.Cur, have.Cur)
+	limit := unix.Rlimit{Cur: min(max(need, have.Cur), have.Max), Max: have.Max}
 	if err := unix.Prlimit(r.seed.pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
 		return fmt.Errorf("raise the limit on descriptors: %w", err)
 	}
+	err := r.setStage()
+	if need > have.Max && (errors.Is(err, unix.EBADF) || errors.Is(err, unix.EMFILE)) {
+		return fmt.Errorf("up to %d descriptors are needed for the resume, and the limit is %d: raise the hard limit (ulimit -Hn): %w", need, have.Max, err)
+	}
+	return err
+}
+
+func (r *restorer) setStage() error {
 	s := r.seed.script()
 	s.add("close_range", unix.SYS_CLOSE_RANGE, first, uint64(^uint32(0)), 0)
 	if err := s.do(); err != nil {
@@ -68,10 +72,8 @@ func (r *restorer) openFiles() error {
 			return fmt.Errorf("put back %s: %w", o.Name, err)
 		}
 	}
-	for i, p := range r.meta.Pipes {
-		if err := r.openPipe(uint32(i), p); err != nil {
-			return fmt.Errorf("put back a pipe: %w", err)
-		}
+	if err := r.openPipes(); err != nil {
+		return fmt.Errorf("put back a pipe: %w", err)
 	}
 	r.sockets = r.newSockets()
 	if err := r.sockets.make(); err != nil {
@@ -81,6 +83,9 @@ func (r *restorer) openFiles() error {
 		return err
 	}
 	for i, f := range r.meta.OpenFiles {
+		if isPipe(f) {
+			continue
+		}
 		if err := r.openFile(uint32(i), f); err != nil {
 			return fmt.Errorf("open %s again: %w", f.Path, err)
 		}
@@ -251,10 +256,40 @@ func (r *restorer) sealObjects(s *script) {
 	}
 }
 
+func isPipe(f *imagepb.OpenFile) bool {
+	return f.Kind == imagepb.OpenFile_PIPE || f.Kind == imagepb.OpenFile_FIFO
+}
+
+// openPipes makes one pipe after the other, with all that the job has open of it.
+func (r *restorer) openPipes() error {
+	ends := make([][]uint32, len(r.meta.Pipes))
+	for i, f := range r.meta.OpenFiles {
+		if isPipe(f) {
+			ends[f.Pipe] = append(ends[f.Pipe], uint32(i))
+		}
+	}
+	for i, p := range r.meta.Pipes {
+		if err := r.openPipe(p); err != nil {
+			return err
+		}
+		for _, file := range ends[i] {
+			if err := r.openFile(file, r.meta.OpenFiles[file]); err != nil {
+				return err
+			}
+		}
+		s := r.seed.script()
+		s.add("close_range", unix.SYS_CLOSE_RANGE, r.stagePipe(0), r.stagePipe(1), 0)
+		if err := s.do(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // openPipe makes a pipe, or opens a FIFO, and puts back what was in it.
-func (r *restorer) openPipe(i uint32, p *imagepb.Pipe) error {
+func (r *restorer) openPipe(p *imagepb.Pipe) error {
 	s := r.seed.script()
-	rd, wr := r.stagePipe(i, 0), r.stagePipe(i, 1)
+	rd, wr := r.stagePipe(0), r.stagePipe(1)
 	if p.Path != "" {
 		s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(p.Path), unix.O_RDWR|unix.O_NONBLOCK, 0)
 		s.add("dup3", unix.SYS_DUP3, first, rd, 0)
@@ -294,7 +329,7 @@ func (r *restorer) openPipeEnd(s *script, f *imagepb.OpenFile, flags, at uint64)
 	if f.Flags&unix.O_ACCMODE != unix.O_RDONLY {
 		end = 1
 	}
-	path := fmt.Sprintf("/proc/self/fd/%d", r.stagePipe(f.Pipe, end))
+	path := fmt.Sprintf("/proc/self/fd/%d", r.stagePipe(end))
 	s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(path), flags|unix.O_NONBLOCK, 0)
 	s.put(at)
 	s.add("fcntl", unix.SYS_FCNTL, at, unix.F_SETFL, flags&^unix.O_ACCMODE)

@@ -16,9 +16,11 @@ type Plan struct {
 	Meta *imagepb.Image
 	Stub uint64 // address at which no process of the image has anything
 	Tree *family.Tree
-	// StageBase is the first descriptor number above all that the job uses.
-	// Descriptions are opened there and moved to their places at the end.
-	StageBase int
+	// Stage is where each open file description is opened at first: at a number
+	// that it alone has, in all processes, or above all numbers that the job uses.
+	// The numbers from StageEnd on are not used for any.
+	Stage    []uint64
+	StageEnd uint64
 }
 
 // The stub's mapping in each process: a page of code, then the record area.
@@ -38,16 +40,43 @@ func NewPlan(meta *imagepb.Image) (*Plan, error) {
 	if p.Stub, err = freeAddress(meta.Processes); err != nil {
 		return nil, err
 	}
-	for _, proc := range meta.Processes {
-		for _, fd := range proc.Fds {
-			p.StageBase = max(p.StageBase, int(fd.Number))
-		}
-	}
-	p.StageBase = max(p.StageBase+1, first+spare)
+	p.setStage(meta)
 	if p.Tree, err = family.Arrange(meta.Processes); err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// setStage chooses the numbers of the stage. Those up to first+spare are not for
+// it, since they must be free until all is in place.
+func (p *Plan) setStage(meta *imagepb.Image) {
+	const several = ^uint32(0)
+	only := map[int32]uint32{} // by number, which description alone has it
+	p.StageEnd = first + spare
+	for _, proc := range meta.Processes {
+		for _, fd := range proc.Fds {
+			p.StageEnd = max(p.StageEnd, uint64(fd.Number)+1)
+			if file, known := only[fd.Number]; known && file != fd.OpenFile {
+				only[fd.Number] = several
+			} else {
+				only[fd.Number] = fd.OpenFile
+			}
+		}
+	}
+	p.Stage = make([]uint64, len(meta.OpenFiles))
+	for _, proc := range meta.Processes {
+		for _, fd := range proc.Fds {
+			if fd.Number >= first+spare && only[fd.Number] == fd.OpenFile && p.Stage[fd.OpenFile] == 0 {
+				p.Stage[fd.OpenFile] = uint64(fd.Number)
+			}
+		}
+	}
+	for i, at := range p.Stage {
+		if at == 0 {
+			p.Stage[i] = p.StageEnd
+			p.StageEnd++
+		}
+	}
 }
 
 // freeAddress finds room for the stub that is free in all processes, with some

@@ -3,6 +3,7 @@
 package restore
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,13 +19,27 @@ func TestPlanNumbers(t *testing.T) {
 	p := proc4(10, 1, 10, 10)
 	p.Threads = []*imagepb.Thread{{Tid: 10}, {Tid: 25}}
 	p.Fds = []*imagepb.Fd{{Number: 0}, {Number: 100}}
-	plan, err := NewPlan(&imagepb.Image{Processes: []*imagepb.Process{p}})
-	if err != nil || plan.Tree.LastPid != 25 || plan.StageBase != 101 {
+	plan, err := NewPlan(&imagepb.Image{Processes: []*imagepb.Process{p}, OpenFiles: make([]*imagepb.OpenFile, 1)})
+	if err != nil || plan.Tree.LastPid != 25 || plan.StageEnd != 101 {
 		t.Errorf("%+v %v", plan, err)
 	}
 	p.Fds = nil
-	if plan, err = NewPlan(&imagepb.Image{Processes: []*imagepb.Process{p}}); err != nil || plan.StageBase != first+spare {
+	if plan, err = NewPlan(&imagepb.Image{Processes: []*imagepb.Process{p}}); err != nil || plan.StageEnd != first+spare {
 		t.Errorf("%+v %v", plan, err)
+	}
+}
+
+// TestPlanStage: a description is staged at a number only if no other has that
+// number in any process, and it is none of those that must stay free.
+func TestPlanStage(t *testing.T) {
+	fd := func(number int32, file uint32) *imagepb.Fd { return &imagepb.Fd{Number: number, OpenFile: file} }
+	p, q := proc4(10, 1, 10, 10), proc4(11, 10, 10, 10)
+	p.Threads, q.Threads = []*imagepb.Thread{{Tid: 10}}, []*imagepb.Thread{{Tid: 11}}
+	p.Fds = []*imagepb.Fd{fd(1, 0), fd(4, 1), fd(20, 2), fd(21, 2), fd(30, 3), fd(31, 4)}
+	q.Fds = []*imagepb.Fd{fd(1, 0), fd(20, 2), fd(30, 4)}
+	plan, err := NewPlan(&imagepb.Image{Processes: []*imagepb.Process{p, q}, OpenFiles: make([]*imagepb.OpenFile, 6)})
+	if want := []uint64{32, 33, 20, 34, 31, 35}; err != nil || !slices.Equal(plan.Stage, want) || plan.StageEnd != 36 {
+		t.Errorf("%v %d %v, want %v", plan.Stage, plan.StageEnd, err, want)
 	}
 }
 

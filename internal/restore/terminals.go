@@ -16,9 +16,6 @@ import (
 // On stage each pair of terminals has its master and, if the slave was ever
 // open, a slave of ours. Behind the stage is room for the terminals that are
 // opened only to get to the numbers behind theirs.
-func (r *restorer) stagePty(i, end uint32) uint64 {
-	return r.stageSpare() + r.spareSockets() + 2*uint64(i) + uint64(end)
-}
 
 // fillers is how many numbers of terminals are below the highest one.
 func (r *restorer) fillers() uint64 {

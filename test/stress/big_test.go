@@ -10,15 +10,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptors is how many the program with many descriptors has. A resume needs
-// twice as many for a moment, and more than the hard limit there cannot be.
+// scarce is how few descriptors the hard limit grants beyond those of the program
+// that has many: a resume needs no more.
+const scarce = 100
+
+// descriptors is how many that program has.
 func descriptors(t *testing.T) int {
-	var lim unix.Rlimit
+	return int(min(10000, descriptorLimit(t).Max-scarce))
+}
+
+func descriptorLimit(t *testing.T) (lim unix.Rlimit) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
 		t.Fatal(err)
 	}
-	const pipes = 2 // of each five descriptors two are a pipe's, which is opened apart
-	return int(min(10000, (lim.Max-100)*5/(10+pipes)))
+	return lim
+}
+
+// limitDescriptors lowers the hard limit, for all tests that follow too.
+func limitDescriptors(t *testing.T, n uint64) {
+	lim := descriptorLimit(t)
+	lim.Cur, lim.Max = min(lim.Cur, n), n
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestBig saves, stops and resumes programs that have a great many of one thing.
@@ -42,6 +56,9 @@ func TestBig(t *testing.T) {
 			name += ", preloaded"
 		}
 		t.Run(name, func(t *testing.T) {
+			if c.kind == "descriptors" {
+				limitDescriptors(t, uint64(c.n)+scarce)
+			}
 			j := start(t, c.preload, "big", c.kind, fmt.Sprint(c.n))
 			pause := j.saveLive()
 			began := time.Now()

@@ -14,7 +14,7 @@ GOBUILD  = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLA
 TOOL     = $(GO) tool -modfile=tools/go.mod
 RUNNER   = $(GO) run ./test/runner
 
-BINARIES = bin/esky-wrap bin/esky-hook
+BINARIES = bin/esky-wrap bin/esky-hook bin/esky-provider
 SHELL_SCRIPTS = $(shell grep -rlE --exclude-dir=.git --exclude-dir=bin --exclude-dir=build --exclude='*.md' --exclude='*.go' --exclude='*.txt' '^\#!.*[/ ](ba)?sh$$' .)
 
 .PHONY: all build shim help demo bench lab-slurm lab-slurm-down \
@@ -26,7 +26,7 @@ all: build ## Build everything (the default)
 help: ## Say what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|'
 
-build: $(BINARIES) ## Build bin/esky-wrap and bin/esky-hook: static, nothing else to install
+build: $(BINARIES) ## Build bin/esky-wrap, bin/esky-hook and bin/esky-provider: static, nothing else to install
 
 shim:
 	@$(MAKE) -s --no-print-directory -C shim all
@@ -34,6 +34,9 @@ shim:
 # Go knows best what is out of date, so both are always handed to it.
 bin/esky-wrap: shim FORCE
 	$(GOBUILD) -o $@ ./cmd/esky-wrap
+
+bin/esky-provider: shim FORCE
+	$(GOBUILD) -o $@ ./cmd/esky-provider
 
 bin/esky-hook: FORCE
 	$(GOBUILD) -o $@ ./cmd/esky-hook
@@ -106,7 +109,7 @@ proto: ## Regenerate the Go code of the .proto files
 
 install: build ## Install under DESTDIR/PREFIX
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(INCDIR) $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(LIBEXEC)
-	install -m 0755 bin/esky-wrap bin/esky-hook $(DESTDIR)$(BINDIR)
+	install -m 0755 $(BINARIES) $(DESTDIR)$(BINDIR)
 	install -m 0644 shim/esky.h $(DESTDIR)$(INCDIR)
 	install -m 0644 README.md LICENSE $(DESTDIR)$(DOCDIR)
 	install -m 0644 docs/*.md $(DESTDIR)$(DOCDIR)/docs
@@ -114,7 +117,7 @@ install: build ## Install under DESTDIR/PREFIX
 	find $(DESTDIR)$(LIBEXEC)/scheduler-hooks -name '*.go' -delete
 
 uninstall: ## Remove what install put there
-	rm -f $(DESTDIR)$(BINDIR)/esky-wrap $(DESTDIR)$(BINDIR)/esky-hook $(DESTDIR)$(INCDIR)/esky.h
+	rm -f $(BINARIES:bin/%=$(DESTDIR)$(BINDIR)/%) $(DESTDIR)$(INCDIR)/esky.h
 	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBEXEC)
 
 clean: ## Remove what was built

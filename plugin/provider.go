@@ -181,7 +181,8 @@ type Resumed struct {
 	Notes []string // one sentence each, for people
 }
 
-// Exit is how a job ended.
+// Exit is how a job ended. A provider that knows no more than what a shell would
+// show says that in Code.
 type Exit struct {
 	Code   int            // exit status; 0 if a signal ended it
 	Signal syscall.Signal // that ended it, or 0

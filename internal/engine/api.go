@@ -20,6 +20,7 @@ import (
 	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/namespace"
 )
 
 // StartOptions says what to start and what the job inherits.
@@ -27,14 +28,19 @@ type StartOptions struct {
 	Argv       []string
 	Env        []string
 	Dir        string   // working directory
+	Streams    Streams  // standard streams; those that are nil are the caller's
 	Lock       *os.File // held open by the job's init, so that the lock outlives the monitor
 	StatusPath string   // file in which the init leaves the job's exit status
 	Mode       string   // ModeNamespace (also if empty) or ModeShim
 }
 
+// Streams are the standard streams of a job.
+type Streams = namespace.Streams
+
 // ResumeOptions says which image to resume and what to do about changed files.
 type ResumeOptions struct {
 	Image      string // directory of the generation
+	Streams    Streams
 	Lock       *os.File
 	StatusPath string
 	SavedDir   string // where a rollback keeps what it cut off
@@ -57,6 +63,10 @@ type CheckpointOptions struct {
 	Stop      bool           // leave the job frozen until Finish
 	Meta      *imagepb.Image // job, generation, attempt, command and cwd are the caller's
 	HoldLimit time.Duration  // how long to wait for the program's critical sections
+
+	// Getenv is the environment that names directories for temporary files; nil: the
+	// caller's own.
+	Getenv func(string) string
 }
 
 // Checkpoint is a complete image that is not published yet.

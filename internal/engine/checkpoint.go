@@ -37,6 +37,7 @@ type dumpRequest struct {
 	// The worker has no environment: what dump.Options wants of it.
 	Scratch, PrivateScratch []string
 	FilesLimit              uint64
+	getenv                  func(string) string // what Scratch is from; nil: our own
 }
 
 // defaultHold is how long critical sections and callbacks may keep a
@@ -56,7 +57,7 @@ func Save(ctx context.Context, o CheckpointOptions, progress func(Progress)) (*C
 		o.HoldLimit = defaultHold
 	}
 	req := dumpRequest{
-		Tree: freeze.Tree{Init: j.InitPid}, Main: j.main, Status: j.mainStatus(), Dir: o.Dir, Codec: o.Codec, Stop: o.Stop, Meta: meta, HoldLimit: o.HoldLimit, Known: j.known, IDs: ids.Current(),
+		Tree: freeze.Tree{Init: j.InitPid}, Main: j.main, Status: j.mainStatus(), Dir: o.Dir, Codec: o.Codec, Stop: o.Stop, Meta: meta, HoldLimit: o.HoldLimit, Known: j.known, IDs: ids.Current(), getenv: o.Getenv,
 	}
 	c, result, err := save(ctx, req, progress)
 	if err != nil {
@@ -73,7 +74,10 @@ func save(ctx context.Context, req dumpRequest, progress func(Progress)) (*Check
 	if req.FilesLimit, err = filesLimit(); err != nil {
 		return nil, nil, err
 	}
-	req.Scratch, req.PrivateScratch = jobfiles.Scratch(os.Getenv)
+	if req.getenv == nil {
+		req.getenv = os.Getenv
+	}
+	req.Scratch, req.PrivateScratch = jobfiles.Scratch(req.getenv)
 	w, err := startWorker(dumpVerb, req)
 	if err != nil {
 		return nil, nil, err

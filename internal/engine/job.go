@@ -76,7 +76,7 @@ func Start(o StartOptions) (*Job, error) {
 	i, err := launch(namespace.Config{
 		StatusPath: o.StatusPath,
 		Start:      &namespace.Start{Path: path, Argv: o.Argv, Env: o.Env, Dir: o.Dir},
-	}, o.Mode, o.Lock)
+	}, o.Mode, o.Streams, o.Lock)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +202,12 @@ func (j *Job) Wait() (int, error) {
 			return 0, fmt.Errorf("wait for the job: %w", err)
 		}
 	}
-	status, err := readStatus(j.statusPath)
+	return LastStatus(j.statusPath)
+}
+
+// LastStatus is the status of a job that has ended, as its init left it.
+func LastStatus(statusPath string) (int, error) {
+	status, err := readStatus(statusPath)
 	if errors.Is(err, fs.ErrNotExist) { // the init was killed
 		return 128 + int(unix.SIGKILL), nil
 	}

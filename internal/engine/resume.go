@@ -52,7 +52,7 @@ func Resume(ctx context.Context, o ResumeOptions, progress func(Progress)) (*Job
 	if err := forgetMain(o.StatusPath, meta); err != nil {
 		return nil, nil, err
 	}
-	i, err := launch(namespace.Config{StatusPath: o.StatusPath, Resume: resume}, o.Mode, o.Lock)
+	i, err := launch(namespace.Config{StatusPath: o.StatusPath, Resume: resume}, o.Mode, o.Streams, o.Lock)
 	if err != nil {
 		return nil, nil, err
 	}

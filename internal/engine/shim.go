@@ -32,7 +32,7 @@ func IDsPath(statusPath string) string { return statusPath + ids.FileSuffix }
 
 // launch starts an init in the mode that is asked for, and makes its table of
 // numbers the one that this process works with.
-func launch(c namespace.Config, mode string, lock *os.File) (*namespace.Init, error) {
+func launch(c namespace.Config, mode string, streams namespace.Streams, lock *os.File) (*namespace.Init, error) {
 	path := IDsPath(c.StatusPath)
 	ids.Use(nil)
 	// That of an incarnation before would be believed by programs of this one.
@@ -46,7 +46,7 @@ func launch(c namespace.Config, mode string, lock *os.File) (*namespace.Init, er
 			return nil, fmt.Errorf("adopt the orphans of the job: %w", err)
 		}
 	}
-	i, err := namespace.Launch(c, lock)
+	i, err := namespace.Launch(c, streams, lock)
 	if err != nil {
 		return nil, launchError(err)
 	}

@@ -116,7 +116,7 @@ func start(t *testing.T, what string) *program {
 	var err error
 	p.init, err = namespace.Launch(namespace.Config{Start: &namespace.Start{
 		Path: "/proc/self/exe", Argv: []string{"child", p.file}, Env: []string{childVar + "=" + what}, Dir: "/",
-	}}, nil)
+	}}, namespace.Streams{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/store"
-	"github.com/esky-hpc/esky/shim"
 )
 
 // launch gets the job running: taken over, resumed, or started. held says that
@@ -247,30 +246,18 @@ func (m *monitor) removeStatus() {
 // environment is that of the job: ours, who it is, and the preload library
 // before those that are there already.
 func (m *monitor) environment(mode string) ([]string, error) {
-	env := m.cfg.Env
-	preload := lookup(env, "LD_PRELOAD")
+	env := engine.Setenv(m.cfg.Env, map[string]string{
+		"ESKY_JOB": m.key, "ESKY_STORE": filepath.Dir(m.store.Dir()), "ESKY_ATTEMPT": strconv.Itoa(m.attempt),
+	})
 	lib, err := m.installLibrary()
 	if err != nil {
 		return nil, err
 	}
-	if lib != "" {
-		preload = strings.TrimSuffix(lib+":"+preload, ":")
+	env, err = engine.WithPreload(env, lib, mode, m.statusPath())
+	if err != nil {
+		return nil, store.WriteError(filepath.Dir(lib), err)
 	}
-	set := map[string]string{
-		"ESKY_JOB": m.key, "ESKY_STORE": filepath.Dir(m.store.Dir()), "ESKY_ATTEMPT": strconv.Itoa(m.attempt),
-	}
-	if mode == engine.ModeShim && lib != "" {
-		ids, err := shim.InstallIDs(filepath.Dir(lib))
-		if err != nil {
-			return nil, store.WriteError(filepath.Dir(lib), err)
-		}
-		preload = ids + ":" + preload
-		set[engine.IDsVariable] = engine.IDsPath(m.statusPath())
-	}
-	if preload != "" {
-		set["LD_PRELOAD"] = preload
-	}
-	return replace(env, set), nil
+	return env, nil
 }
 
 // installLibrary puts the preload library into the store, where every host of
@@ -278,11 +265,11 @@ func (m *monitor) environment(mode string) ([]string, error) {
 // leaves the job without it: it is served by injection then. So does
 // ESKY_PRELOAD=none, for a program that does not bear to be preloaded.
 func (m *monitor) installLibrary() (string, error) {
-	if lookup(m.cfg.Env, "ESKY_PRELOAD") == "none" {
+	if engine.NoPreload(m.cfg.Env) {
 		return "", nil
 	}
 	dir := filepath.Join(filepath.Dir(m.store.Dir()), ".lib")
-	if strings.ContainsAny(dir, " :\t\n") { // separators, which cannot be quoted (ld.so(8))
+	if !engine.Preloadable(dir) {
 		m.note(Event{Level: Warning, Event: "warning", Text: fmt.Sprintf(
 			"the path of the store, %s, has a space or a colon: the preload library is left out, so esky.h does not work in this job", dir)})
 		return "", nil
@@ -295,32 +282,4 @@ func (m *monitor) installLibrary() (string, error) {
 		return "", store.WriteError(dir, err)
 	}
 	return path, nil
-}
-
-func lookup(env []string, name string) string {
-	value := ""
-	for _, kv := range env {
-		if k, v, _ := strings.Cut(kv, "="); k == name {
-			value = v
-		}
-	}
-	return value
-}
-
-// replace sets variables, each once.
-func replace(env []string, set map[string]string) []string {
-	out := slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
-		k, _, _ := strings.Cut(kv, "=")
-		_, ours := set[k]
-		return ours
-	})
-	names := make([]string, 0, len(set))
-	for k := range set {
-		names = append(names, k)
-	}
-	slices.Sort(names)
-	for _, k := range names {
-		out = append(out, k+"="+set[k])
-	}
-	return out
 }

@@ -40,7 +40,7 @@ func (e *ForbiddenError) Unwrap() error { return e.Err }
 
 // Launch starts an init in new namespaces and waits until it has the program,
 // or the seed, running. lock, if any, stays open in the init.
-func Launch(c Config, lock *os.File) (*Init, error) {
+func Launch(c Config, streams Streams, lock *os.File) (*Init, error) {
 	configR, configW, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -55,7 +55,12 @@ func Launch(c Config, lock *os.File) (*Init, error) {
 
 	cmd := exec.Command("/proc/self/exe", Verb)
 	cmd.Args[0] = "esky-init"
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	for i, own := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
+		if streams[i] == nil {
+			streams[i] = own
+		}
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = streams[0], streams[1], streams[2]
 	cmd.ExtraFiles = []*os.File{configR, reportW}
 	if lock != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, lock)

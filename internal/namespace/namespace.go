@@ -59,6 +59,10 @@ type Resume struct {
 	Boottime   time.Duration
 }
 
+// Streams are what the init has as standard input, output and error, and the job
+// with it; the caller's own where they are nil.
+type Streams [3]*os.File
+
 // report is what the init tells the monitor.
 type report struct {
 	Ready   bool // the program, or the seed, runs

@@ -61,6 +61,8 @@ var levels = map[string]int{
 	"internal/monitor": 5,
 	"cmd/esky-wrap":    6,
 	"cmd/esky-hook":    6,
+	"internal/native":   5,
+	"cmd/esky-provider": 6,
 }
 
 // mayNot are imports of the standard library that a package must do without.

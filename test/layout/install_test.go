@@ -13,7 +13,7 @@ import (
 func TestInstall(t *testing.T) {
 	dest := t.TempDir()
 	installed := []string{
-		"bin/esky-wrap", "bin/esky-hook", "include/esky.h", "share/doc/esky/README.md", "share/doc/esky/docs/limits.md",
+		"bin/esky-wrap", "bin/esky-hook", "bin/esky-provider", "include/esky.h", "share/doc/esky/README.md", "share/doc/esky/docs/limits.md",
 		"libexec/esky/scheduler-hooks/slurm/prolog", "libexec/esky/scheduler-hooks/slurm/epilog",
 	}
 	for _, target := range []string{"install", "uninstall"} {

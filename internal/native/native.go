@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package native is our own engine as a provider: what package monitor does with
+// package engine inside esky-wrap, other programs do with it through package
+// plugin. cmd/esky-provider serves it.
+//
+// native.go  the provider and its jobs
+// start.go   jobs that begin: start, resume, recover
+// save.go    checkpoints
+// images.go  images, which need no job
+// errors.go  errors of the engine as those of a plugin
+package native
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/engine"
+	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/host"
+	"github.com/esky-hpc/esky/plugin"
+)
+
+// Name of the provider.
+const Name = "native"
+
+// Options that Start, Checkpoint and Resume understand.
+const (
+	OptionMode     = "mode"     // namespace or shim; default: namespace where the host allows it
+	OptionCompress = "compress" // none, s2 or zstd[:LEVEL]
+)
+
+// Provider implements plugin.Provider.
+type Provider struct {
+	version string
+
+	mu   sync.Mutex
+	jobs map[int]*job // by Handle.Pid
+}
+
+// New returns a provider without jobs. main has called engine.WorkerMain.
+func New(version string) *Provider {
+	return &Provider{version: version, jobs: map[int]*job{}}
+}
+
+// job is a job that runs, or has ended while we watched.
+type job struct {
+	*engine.Job
+	memo memo
+
+	ended  chan struct{} // closed when status and err are set
+	status int
+	err    error
+
+	saving sync.Mutex // held from the beginning of a checkpoint to its end, or to Finish
+	mu     sync.Mutex
+	frozen *engine.Checkpoint // stands still until Finish
+}
+
+// add keeps a job and watches it.
+func (p *Provider) add(j *job) {
+	j.ended = make(chan struct{})
+	p.mu.Lock()
+	p.jobs[j.InitPid] = j
+	p.mu.Unlock()
+	go func() {
+		j.status, j.err = j.Wait()
+		close(j.ended)
+	}()
+	go func() { // a program that asks for a checkpoint is told that there is none, and does not wait for ever
+		for {
+			select {
+			case n := <-j.Requests():
+				j.Answer(n, fmt.Errorf("its host takes no requests"))
+			case <-j.ended:
+				return
+			}
+		}
+	}()
+}
+
+func (p *Provider) job(h plugin.Handle) (*job, error) {
+	if h.Provider != Name {
+		return nil, plugin.Errorf(plugin.Usage, "", "the job of process %d is one of the provider %q", h.Pid, h.Provider)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if j, ok := p.jobs[h.Pid]; ok {
+		return j, nil
+	}
+	return nil, plugin.Errorf(plugin.NotFound, "recover it first", "the job of process %d is not known", h.Pid)
+}
+
+// running is job, or an error if it has ended.
+func (p *Provider) running(h plugin.Handle) (*job, error) {
+	j, err := p.job(h)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-j.ended:
+		return nil, plugin.Errorf(plugin.Ended, "", "the job has ended")
+	default:
+		return j, nil
+	}
+}
+
+// Describe implements plugin.Provider.
+func (p *Provider) Describe(context.Context) (plugin.Description, error) {
+	return plugin.Description{
+		Name: Name, Version: p.version,
+		Capabilities: []string{plugin.CanRunOn, plugin.CanStandStill, plugin.CanMigrate},
+		State: []string{
+			"processes and threads, with their ids", "memory", "open files, pipes, sockets inside the job",
+			"signals and timers", "System V objects and message queues", "pseudo-terminals",
+		},
+	}, nil
+}
+
+// Probe implements plugin.Provider.
+func (p *Provider) Probe(_ context.Context, o plugin.ProbeOptions) (plugin.ProbeReport, error) {
+	r := plugin.ProbeReport{Usable: true}
+	if runtime.GOARCH != "amd64" {
+		r.Usable = false
+		r.Findings = append(r.Findings, plugin.Finding{Fatal: true, Text: "this is " + runtime.GOARCH, Remedy: "a host with x86-64"})
+	}
+	for _, c := range host.Probe() {
+		if c.OK {
+			continue
+		}
+		r.Usable = r.Usable && !c.Needed
+		r.Findings = append(r.Findings, plugin.Finding{Fatal: c.Needed, Text: c.Name + ": " + c.Detail, Remedy: c.Fix})
+	}
+	if o.StateDir != "" && unix.Access(o.StateDir, unix.W_OK|unix.X_OK) != nil {
+		r.Usable = false
+		r.Findings = append(r.Findings, plugin.Finding{Fatal: true, Text: o.StateDir + " cannot be written", Remedy: "a directory of yours"})
+	}
+	return r, nil
+}
+
+// Signal implements plugin.Provider.
+func (p *Provider) Signal(_ context.Context, h plugin.Handle, sig syscall.Signal, all bool) error {
+	j, err := p.running(h)
+	if err != nil {
+		return err
+	}
+	switch {
+	case all && sig == unix.SIGKILL:
+		err = j.Kill()
+	case all:
+		err = signalAll(j.InitPid, sig)
+	default:
+		err = j.Signal(sig)
+	}
+	if err == unix.ESRCH {
+		return plugin.Errorf(plugin.Ended, "", "the job has no main process any more")
+	}
+	return wrap(err)
+}
+
+func signalAll(init int, sig syscall.Signal) error {
+	pids, err := freeze.Descendants(init)
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
+			return os.NewSyscallError(fmt.Sprintf("kill %d", pid), err)
+		}
+	}
+	return nil
+}
+
+// Wait implements plugin.Provider.
+func (p *Provider) Wait(ctx context.Context, h plugin.Handle) (plugin.Exit, error) {
+	j, err := p.job(h)
+	if err != nil {
+		return plugin.Exit{}, err
+	}
+	select {
+	case <-ctx.Done():
+		return plugin.Exit{}, ctx.Err()
+	case <-j.ended:
+	}
+	if j.err != nil {
+		return plugin.Exit{}, wrap(j.err)
+	}
+	return exitOf(j.status), nil
+}
+
+// exitOf: of a job the engine knows what a shell would show.
+func exitOf(status int) plugin.Exit { return plugin.Exit{Code: status} }

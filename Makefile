@@ -115,6 +115,8 @@ install: build ## Install under DESTDIR/PREFIX
 	install -m 0644 docs/*.md $(DESTDIR)$(DOCDIR)/docs
 	cp -R scheduler-hooks/. $(DESTDIR)$(LIBEXEC)/scheduler-hooks
 	find $(DESTDIR)$(LIBEXEC)/scheduler-hooks -name '*.go' -delete
+	for name in lsf/echkpnt.esky lsf/erestart.esky pbs/torque-checkpoint pbs/torque-restart; do \
+		ln -sf $(BINDIR)/esky-hook $(DESTDIR)$(LIBEXEC)/scheduler-hooks/$$name; done
 
 uninstall: ## Remove what install put there
 	rm -f $(BINARIES:bin/%=$(DESTDIR)$(BINDIR)/%) $(DESTDIR)$(INCDIR)/esky.h

@@ -12,6 +12,8 @@ import (
 type job struct {
 	id   string // the number that the scheduler's variables have, in decimal
 	user guard.User
+	// record is what a checkpoint left for a restart, unread.
+	record []byte
 }
 
 // slurmJob reads the variables that Slurm gives to Prolog and Epilog.

@@ -18,6 +18,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -34,6 +35,13 @@ type verb struct {
 	whose func(args []string, env func(string) string) (job, error)
 	// do does it, in a process of its own that is the job's user.
 	do func(j job, args []string) error
+	// keep takes what do has written to standard output, at most so many bytes,
+	// as root. Without it that is for the log.
+	keep func(args []string, answer []byte) error
+	most int
+	// inPlace says that do does not return: this very process becomes the user,
+	// and then another program.
+	inPlace bool
 	// env are the variables that the user's process has of ours, besides those
 	// that whose looks at.
 	env []string
@@ -51,6 +59,38 @@ var verbs = map[string]verb{
 		does:  "end processes of the job that Slurm lost, remove sockets of dead monitors",
 		whose: slurmJob, do: epilog, limit: 8 * time.Second,
 	},
+	"pbs-checkpoint": {
+		does:  "save a job for MoM, and let it run",
+		whose: pbsJob, do: answerRecord(false), keep: pbsKeep, most: longestRecord, limit: time.Hour,
+	},
+	"pbs-abort": {
+		does:  "save a job for MoM, and end it",
+		whose: pbsJob, do: answerRecord(true), keep: pbsKeep, most: longestRecord, limit: time.Hour,
+	},
+	"pbs-restart": {
+		does:  "start a job that MoM has had saved",
+		whose: pbsSaved, do: goOn, inPlace: true,
+	},
+	"torque-checkpoint": {
+		does:  "save a job for Torque's MoM",
+		whose: torqueJob, do: torqueCheckpoint, limit: time.Hour,
+	},
+	"torque-restart": {
+		does:  "start a job that Torque's MoM has had saved",
+		whose: torqueJob, do: torqueRestart, inPlace: true,
+	},
+	"lsf-checkpoint": {
+		does:  "save a job for LSF (echkpnt)",
+		whose: lsfJob, do: lsfCheckpoint, env: []string{"LSB_CHKPNT_DIR"}, limit: time.Hour,
+	},
+	"lsf-restart": {
+		does:  "tell LSF how to start a job that it has had saved (erestart)",
+		whose: lsfJob, do: lsfRestart, env: []string{"LSB_CHKPNT_DIR"}, limit: time.Minute,
+	},
+	"again": {
+		does:  "start what the record of a checkpoint says",
+		whose: ownJob, do: again, inPlace: true,
+	},
 }
 
 const (
@@ -59,7 +99,20 @@ const (
 	asUser = "__as-user"
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+// calledAs are the verbs by which schedulers call a program that takes no words
+// of ours: links of these names lead here.
+var calledAs = map[string]string{
+	"echkpnt.esky": "lsf-checkpoint", "erestart.esky": "lsf-restart",
+	"torque-checkpoint": "torque-checkpoint", "torque-restart": "torque-restart",
+}
+
+func main() {
+	args := os.Args[1:]
+	if name, ok := calledAs[filepath.Base(os.Args[0])]; ok {
+		args = append([]string{name}, args...)
+	}
+	os.Exit(run(args))
+}
 
 func run(args []string) int {
 	if len(args) == 1 && args[0] == probeVerb {
@@ -79,6 +132,10 @@ func run(args []string) int {
 	switch {
 	case err == nil && child:
 		return asTheUser(v, j, args[1:])
+	case err == nil && v.inPlace:
+		if err = j.user.AllGroups().Become(); err == nil {
+			err = v.do(j, args[1:])
+		}
 	case err == nil:
 		err = v.delegate(j, args, seen)
 	}
@@ -100,7 +157,7 @@ func (v verb) delegate(j job, args []string, env map[string]string) error {
 			c.Env = append(c.Env, key+"="+env[key])
 		}
 	}
-	said, err := c.Run()
+	said, err := v.start(c, args[1:])
 	said = strings.TrimSpace(said)
 	var status *guard.Status
 	switch {
@@ -111,6 +168,17 @@ func (v verb) delegate(j job, args []string, env map[string]string) error {
 	}
 	guard.Log(program, fmt.Sprintf("%s: job %s: %s", args[0], j.id, said))
 	return err
+}
+
+func (v verb) start(c guard.Child, args []string) (string, error) {
+	if v.keep == nil {
+		return c.Run()
+	}
+	answer, said, err := c.Ask(v.most)
+	if err == nil {
+		err = v.keep(args, answer)
+	}
+	return said, err
 }
 
 // asTheUser is the user's process. What it writes is logged by root's.
@@ -130,6 +198,6 @@ func asTheUser(v verb, j job, args []string) int {
 func usage(w io.Writer) {
 	fmt.Fprintf(w, "usage: %s VERB …   (called by schedulers)\n", program)
 	for _, name := range slices.Sorted(maps.Keys(verbs)) {
-		fmt.Fprintf(w, "  %-8s %s\n", name, verbs[name].does)
+		fmt.Fprintf(w, "  %-18s %s\n", name, verbs[name].does)
 	}
 }

@@ -32,13 +32,28 @@ const (
 const path = "PATH=/usr/bin:/bin:/usr/sbin:/sbin"
 
 // Run starts the child and waits for it, at most for its limit and a second.
-// Root, or the user, may call it. What the child wrote is returned whatever
+// Root, or the user, may call it. What the child said is returned whatever
 // became of it.
-func (c Child) Run() (string, error) {
+func (c Child) Run() (said string, err error) {
+	out := head{most: mostHeard}
+	err = c.run(&out, &out)
+	return out.String(), err
+}
+
+// Ask is Run for a child whose standard output is an answer, of at most so many
+// bytes; more is an error.
+func (c Child) Ask(most int) (answer []byte, said string, err error) {
+	out, errs := head{most: most + 1}, head{most: mostHeard}
+	if err = c.run(&out, &errs); err == nil && len(out.String()) > most {
+		err = fmt.Errorf("the answer has more than %d bytes", most)
+	}
+	return []byte(out.String()), errs.String(), err
+}
+
+func (c Child) run(stdout, stderr *head) error {
 	cmd := exec.Command("/proc/self/exe", c.Args...)
 	cmd.Dir, cmd.Env, cmd.WaitDelay = "/", append([]string{path}, c.Env...), patience
-	var out head
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout, cmd.Stderr = stdout, stderr
 	// Whoever kills us ends the child as well. It is the end of the thread that
 	// started it which counts (PR_SET_PDEATHSIG, prctl(2)).
 	runtime.LockOSThread()
@@ -48,21 +63,21 @@ func (c Child) Run() (string, error) {
 		cmd.SysProcAttr.Credential = c.credential()
 	}
 	if err := cmd.Start(); err != nil {
-		return "", fmt.Errorf("start as user %d: %w", c.User.UID, err)
+		return fmt.Errorf("start as user %d: %w", c.User.UID, err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case err := <-ended:
-		return out.String(), because(err)
+		return because(err)
 	case <-time.After(c.Limit):
 	}
 	kill(cmd.Process.Pid)
 	select {
 	case <-ended:
-		return out.String(), fmt.Errorf("gave up after %v", c.Limit)
+		return fmt.Errorf("gave up after %v", c.Limit)
 	case <-time.After(patience):
-		return out.String(), fmt.Errorf("gave up after %v, and process %d cannot be killed: it waits for a file system", c.Limit, cmd.Process.Pid)
+		return fmt.Errorf("gave up after %v, and process %d cannot be killed: it waits for a file system", c.Limit, cmd.Process.Pid)
 	}
 }
 

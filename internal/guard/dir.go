@@ -3,6 +3,7 @@
 package guard
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -70,8 +71,10 @@ func (d *Dir) Fd() int { return int(d.f.Fd()) }
 // Path is where it was found, for messages.
 func (d *Dir) Path() string { return d.path }
 
-func (d *Dir) open(name string, flags uint64) (int, error) {
-	fd, err := unix.Openat2(d.Fd(), name, &unix.OpenHow{Flags: flags | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: beneath})
+func (d *Dir) open(name string, flags uint64) (int, error) { return d.open2(name, flags, 0) }
+
+func (d *Dir) open2(name string, flags, mode uint64) (int, error) {
+	fd, err := unix.Openat2(d.Fd(), name, &unix.OpenHow{Flags: flags | unix.O_NOFOLLOW | unix.O_CLOEXEC, Mode: mode, Resolve: beneath})
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: filepath.Join(d.path, name), Err: err}
 	}
@@ -118,6 +121,28 @@ func (d *Dir) ReadFile(name string, most int) ([]byte, error) {
 		return nil, fmt.Errorf("%s has more than %d bytes", f.Name(), most)
 	}
 	return text, nil
+}
+
+// WriteFile makes a file, or replaces what has the name, in one step: nobody sees
+// half of it, and what a link in its place leads to is not touched.
+func (d *Dir) WriteFile(name string, text []byte) error {
+	if filepath.Base(name) != name {
+		return fmt.Errorf("%q is not a name", name)
+	}
+	temp := ".esky-" + rand.Text()
+	fd, err := d.open2(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), filepath.Join(d.path, temp))
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = unix.Renameat(d.Fd(), temp, d.Fd(), name)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", filepath.Join(d.path, name), err), d.Remove(temp))
+	}
+	return nil
 }
 
 // Names are those in the directory, at most so many; more is an error.

@@ -55,9 +55,10 @@ func Printable(text string) string {
 	}, text)
 }
 
-// head keeps the first mostHeard bytes that are written to it. It is read while
+// head keeps the first bytes that are written to it. It is read while
 // a child that was left behind may still write.
 type head struct {
+	most int
 	mu   sync.Mutex
 	text []byte
 }
@@ -65,7 +66,7 @@ type head struct {
 func (h *head) Write(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.text = append(h.text, p[:min(len(p), mostHeard-len(h.text))]...)
+	h.text = append(h.text, p[:min(len(p), h.most-len(h.text))]...)
 	return len(p), nil
 }
 

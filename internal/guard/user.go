@@ -38,20 +38,52 @@ const lookup = 3 * time.Second
 // of a project. id(1) asks the name service as the site has it, which a static
 // program cannot. Without an answer the user has the one group.
 func (u User) AllGroups() User {
-	ctx, cancel := context.WithTimeout(context.Background(), lookup)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "/usr/bin/id", "-G", "--", strconv.Itoa(u.UID))
-	cmd.Env, cmd.WaitDelay = []string{}, time.Second
-	out, err := cmd.Output()
+	out, err := ask("id", "-G", "--", strconv.Itoa(u.UID))
 	if err != nil {
 		return u
 	}
-	for _, word := range strings.Fields(string(out)) {
+	for _, word := range strings.Fields(out) {
 		if g, err := Number("a group", word); err == nil && g != u.GID {
 			u.Groups = append(u.Groups, g)
 		}
 	}
 	return u
+}
+
+// ask runs a program that asks the name service.
+func ask(name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lookup)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/usr/bin/"+name, args...)
+	cmd.Env, cmd.WaitDelay = []string{}, time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %.100q: %w", name, args, err)
+	}
+	return string(out), nil
+}
+
+// Named finds a user and a group by their names, as the site's name service has
+// them. Root is not found.
+func Named(user, group string) (User, error) {
+	uid, err := ask("id", "-u", "--", user)
+	if err != nil {
+		return User{}, err
+	}
+	entry, err := ask("getent", "--", "group", group)
+	if err != nil {
+		return User{}, err
+	}
+	fields := strings.Split(entry, ":") // name:password:number:members
+	if len(fields) != 4 || fields[0] != group {
+		return User{}, fmt.Errorf("the group %.40q is not known", group)
+	}
+	u := User{}
+	if u.UID, err = Number("the user's number", strings.TrimSpace(uid)); err != nil {
+		return u, err
+	}
+	u.GID, err = Number("the group's number", fields[2])
+	return u, err
 }
 
 func (u User) groups() []int { return append([]int{u.GID}, u.Groups...) }

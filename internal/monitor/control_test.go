@@ -246,6 +246,17 @@ func TestCheckpointStop(t *testing.T) {
 	}
 }
 
+func TestCheckpointOfAJobThatEnds(t *testing.T) {
+	r := newRig(t)
+	j := r.start()
+	j.onCheckpoint = func(engine.CheckpointOptions) error { return &engine.JobEndedError{} }
+	if _, err := r.call(Request{Op: "checkpoint"}); Code(err) != ExitNotFound || !strings.Contains(err.Error(), "has ended") {
+		t.Errorf("error %v", err)
+	}
+	j.exit(0)
+	r.want(0, "")
+}
+
 func TestCheckpointRefusedOverTheSocket(t *testing.T) {
 	r := newRig(t)
 	j := r.start()

@@ -52,7 +52,7 @@ func Code(err error) int {
 		return exec.Status
 	case errors.As(err, new(*image.DamagedError)), errors.As(err, new(*image.UnsafeError)):
 		return ExitDamaged
-	case errors.Is(err, store.ErrNoJob), errors.As(err, new(*engine.NoProcessError)):
+	case errors.Is(err, store.ErrNoJob), errors.As(err, new(*engine.NoProcessError)), errors.As(err, new(*engine.JobEndedError)):
 		return ExitNotFound
 	// Before the errnos: too many namespaces is ENOSPC too (clone(2)).
 	case errors.As(err, new(*engine.RefusedError)), errors.As(err, new(*engine.MismatchError)),

@@ -21,17 +21,17 @@ import (
 )
 
 var (
-	live   = flag.Int("live", 200, "checkpoints of the restless program while it runs")
-	stops  = flag.Int("stops", 30, "and with a stop and a resume")
-	cycles = flag.Int("cycles", soakCycles(), "checkpoints with a stop and a resume, in a row")
+	live   = flag.Int("live", often(100, 500), "checkpoints of the restless program while it runs")
+	stops  = flag.Int("stops", often(15, 75), "and with a stop and a resume")
+	cycles = flag.Int("cycles", often(30, 1000), "checkpoints with a stop and a resume, in a row")
 )
 
-// soakCycles: the full soak is only for those who ask for all tests.
-func soakCycles() int {
+// often: what takes long is only for those who ask for all tests.
+func often(usually, all int) int {
 	if harness.All() {
-		return 1000
+		return all
 	}
-	return 30
+	return usually
 }
 
 func TestMain(m *testing.M) {

@@ -57,10 +57,10 @@ var levels = map[string]int{
 	"internal/dump":    3,
 	"internal/restore": 3,
 
-	"internal/engine":  4,
-	"internal/monitor": 5,
-	"cmd/esky-wrap":    6,
-	"cmd/esky-hook":    6,
+	"internal/engine":   4,
+	"internal/monitor":  5,
+	"cmd/esky-wrap":     6,
+	"cmd/esky-hook":     6,
 	"internal/native":   5,
 	"cmd/esky-provider": 6,
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command runner runs groups of the project's tests one after another and says
-// at the end what was left out and why.
+// Command runner runs groups of the project's tests, one after another but for
+// the schedulers' labs, which run beside the others, and says at the end what was
+// left out and why.
 //
 // It is "go test" with three differences: only what matters is shown while it
 // runs (the ok line of each package, everything of a test that failed), the
@@ -10,6 +11,7 @@
 package main
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"os"
@@ -23,6 +25,7 @@ type group struct {
 	patterns func() ([]string, error)
 	args     []string
 	env      []string
+	beside   bool // runs while the others do: it mostly waits
 }
 
 func groups() []group {
@@ -38,8 +41,9 @@ func groups() []group {
 		{name: "stress", patterns: fixed("./test/stress"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{
 			name: "lab", patterns: fixed("./test/lab/..."),
-			args: []string{"-timeout=15m", "-v", "-count=1"},
-			env:  []string{"ESKY_LAB=1"},
+			args:   []string{"-timeout=20m", "-v", "-count=1"},
+			env:    []string{"ESKY_LAB=1"},
+			beside: true,
 		},
 	}
 }
@@ -82,18 +86,37 @@ func main() {
 func runGroups(names, extra []string, title string) int {
 	var total summary
 	start := time.Now()
+	type outcome struct {
+		said bytes.Buffer
+		s    summary
+	}
+	var beside []chan *outcome
 	for _, name := range names {
 		g, ok := find(name)
 		if !ok {
 			fmt.Fprintf(os.Stderr, "runner: no group %q\n", name)
 			return 64
 		}
-		s, err := run(g, extra)
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "runner: %s: %v\n", name, err)
-			s.failed = append(s.failed, name)
+		if !g.beside {
+			continue
 		}
-		total.add(s)
+		done := make(chan *outcome, 1)
+		beside = append(beside, done)
+		go func() {
+			o := new(outcome)
+			o.s = run(g, extra, &o.said)
+			done <- o
+		}()
+	}
+	for _, name := range names {
+		if g, _ := find(name); !g.beside {
+			total.add(run(g, extra, os.Stdout))
+		}
+	}
+	for _, done := range beside {
+		o := <-done
+		os.Stdout.Write(o.said.Bytes())
+		total.add(o.s)
 	}
 	if title == "" {
 		title = strings.Join(names, " ")

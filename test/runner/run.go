@@ -57,7 +57,19 @@ func goList() ([]string, error) {
 }
 
 // run runs one group and shows it as it goes.
-func run(g group, extra []string) (summary, error) {
+func run(g group, extra []string, show io.Writer) summary {
+	fmt.Fprintf(show, "== %s\n", g.name)
+	start := time.Now()
+	s, err := goTest(g, extra, show)
+	if err != nil {
+		fmt.Fprintf(show, "runner: %s: %v\n", g.name, err)
+		s.failed = append(s.failed, g.name+": "+err.Error())
+	}
+	fmt.Fprintf(show, "== %s took %s\n", g.name, time.Since(start).Round(time.Second))
+	return s
+}
+
+func goTest(g group, extra []string, show io.Writer) (summary, error) {
 	patterns, err := g.patterns()
 	if err != nil {
 		return summary{}, err
@@ -67,7 +79,6 @@ func run(g group, extra []string) (summary, error) {
 		return summary{}, err
 	}
 	defer log.Close()
-	fmt.Printf("== %s\n", g.name)
 	args := append([]string{"test", "-json"}, g.args...)
 	cmd := exec.Command("go", append(append(args, extra...), patterns...)...)
 	cmd.Env = append(os.Environ(), g.env...)
@@ -79,7 +90,7 @@ func run(g group, extra []string) (summary, error) {
 	if err := cmd.Start(); err != nil {
 		return summary{}, err
 	}
-	s := follow(out, log, os.Stdout)
+	s := follow(out, log, show)
 	return s, testError(cmd.Wait(), s)
 }
 
@@ -134,8 +145,8 @@ func (f *follower) event(e event) {
 	case "output":
 		f.line(key, e)
 	case "fail": // a build that failed is told by its package once more
+		f.s.failed = append(f.s.failed, strings.TrimSpace(short(key))+f.why(key))
 		f.end(key, e)
-		f.s.failed = append(f.s.failed, strings.TrimSpace(short(key)))
 	case "skip":
 		f.end(key, e)
 	case "pass":
@@ -159,6 +170,16 @@ func (f *follower) line(key string, e event) {
 		f.output[key] = b
 	}
 	b.WriteString(e.Output)
+}
+
+// why is what a test that failed said of it, for the list at the end.
+func (f *follower) why(key string) string {
+	if b := f.output[key]; b != nil {
+		if why := reason(b.String()); why != noReason {
+			return ": " + why
+		}
+	}
+	return ""
 }
 
 // end is called for a test that failed or was skipped. The package as a whole
@@ -193,9 +214,11 @@ func table(b *strings.Builder) string {
 	return out.String()
 }
 
-// reason is what the test said when it skipped: its last "file.go:1: words".
+const noReason = "no reason given"
+
+// reason is what the test said when it skipped or failed: its last "file.go:1: words".
 func reason(text string) string {
-	why := "no reason given"
+	why := noReason
 	for _, l := range strings.Split(text, "\n") {
 		if _, words, ok := strings.Cut(l, ".go:"); ok && !strings.HasPrefix(l, "=== ") {
 			if _, words, ok := strings.Cut(words, ": "); ok {

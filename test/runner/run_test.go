@@ -30,7 +30,7 @@ func TestFollow(t *testing.T) {
 	if s.passed != 1 {
 		t.Errorf("passed %d, want 1", s.passed)
 	}
-	if d := cmp.Diff([]string{"p TestC", "p"}, s.failed); d != "" {
+	if d := cmp.Diff([]string{"p TestC: 1 is not 2", "p"}, s.failed); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff([]string{"p TestB: no musl-gcc: install musl-tools"}, s.skipped); d != "" {

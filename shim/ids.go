@@ -37,9 +37,25 @@ var idsName = sync.OnceValue(func() string { return nameOf("libesky-ids", IDsLib
 // from its load base.
 func IDsTable() (uint64, error) { return idsSymbol("esky_ids") }
 
-// IDsExact is where the word lies by which a program says that it must have its old
-// numbers.
-func IDsExact() (uint64, error) { return idsSymbol("esky_exact") }
+// IDsNeeds is where the word lies in which the library notes what a process has that
+// translation does not serve.
+func IDsNeeds() (uint64, error) { return idsSymbol("esky_needs") }
+
+// IDsExe is where the path of the program lies, IDsExeLen bytes with a NUL, for a
+// process of which the kernel does not know it any more.
+func IDsExe() (uint64, error) { return idsSymbol("esky_exe") }
+
+// IDsExeLen is ESKY_IDS_EXE of src/ids.h.
+const IDsExeLen = 4096
+
+// Bits of that word (src/ids.h).
+const (
+	NeedsPI         = 1 // a mutex with PTHREAD_PRIO_INHERIT: no other number serves
+	NeedsRobust     = 2 // one with PTHREAD_MUTEX_ROBUST: with another, nobody hears of its owner's death
+	NeedsSemaphores = 4 // System V semaphores
+	NeedsQueues     = 8 // System V message queues
+	NeedsSegments   = 16
+)
 
 func idsSymbol(name string) (uint64, error) {
 	all, err := idsSymbols()

@@ -18,6 +18,7 @@ import (
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
+	"github.com/esky-hpc/esky/shim"
 )
 
 // collect describes the frozen job.
@@ -183,9 +184,11 @@ func (d *Dump) fromOutside(q *process, pb *imagepb.Process) (err error) {
 	if pb.Exe, err = exeOf(q.Process); err != nil {
 		return err
 	}
-	if pb.ExactNumbers, err = q.needsExact(); err != nil {
+	word, err := needs(q.Eye, q.maps)
+	if err != nil {
 		return err
 	}
+	pb.ExactNumbers, pb.RobustMutexes = word&shim.NeedsPI != 0, word&shim.NeedsRobust != 0
 	if err = describeCwd(pid, pb); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/esky-hpc/esky/internal/pages"
 
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/procfs"
 )
@@ -96,7 +97,7 @@ func (d *Dump) describeDirectory(f *file) {
 	f.pb.Kind, f.pb.Path = imagepb.OpenFile_DIRECTORY, f.link
 	switch {
 	case f.fsType() == unix.PROC_SUPER_MAGIC:
-		f.pb.Kind = imagepb.OpenFile_PROC
+		f.pb.Kind, f.pb.Path = imagepb.OpenFile_PROC, ids.InProc(f.link, ids.Virtual)
 	case !f.named():
 		f.pb.Path, f.pb.Removed = strings.TrimSuffix(f.link, removedSuffix), true
 	}
@@ -114,10 +115,10 @@ func (d *Dump) describePath(f *file) {
 // describeProc notes a file of /proc or /sys. One of a process is opened when that
 // process is there again.
 func (d *Dump) describeProc(f *file) {
-	f.pb.Kind, f.pb.Path = imagepb.OpenFile_PROC, f.link
-	first, _, _ := strings.Cut(strings.TrimPrefix(f.link, "/proc/"), "/")
+	f.pb.Kind, f.pb.Path = imagepb.OpenFile_PROC, ids.InProc(f.link, ids.Virtual)
+	first, _, _ := strings.Cut(strings.TrimPrefix(f.pb.Path, "/proc/"), "/")
 	pid, err := strconv.Atoi(first)
-	if err != nil || !strings.HasPrefix(f.link, "/proc/") {
+	if err != nil || !strings.HasPrefix(f.pb.Path, "/proc/") {
 		return
 	}
 	for _, p := range d.frozen.Processes {

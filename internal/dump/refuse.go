@@ -46,6 +46,7 @@ func preflightProcess(tree freeze.Tree, table *fileTable, pid int, before *befor
 	refused = append(refused, refuseUndumpable(eye, stat.Comm)...)
 	if maps, err := procfs.ReadSmaps(eye); err == nil {
 		refused = append(refused, refuseMaps(last(status.NSpid), stat.Comm, maps)...)
+		refused = append(refused, refuseSysv(pid, stat.Comm, maps)...)
 		for i := range maps {
 			before.note(pid, &maps[i])
 		}

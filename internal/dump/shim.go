@@ -5,6 +5,7 @@ package dump
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,23 +61,50 @@ func refuseUndumpable(pid int, comm string) []string {
 		"such a process can be saved only where the host allows user namespaces", ids.Virtual(pid), comm)}
 }
 
-// needsExact asks the library of a job without namespaces whether the process has
-// mutexes whose owner the kernel knows by its number (src/ids_thread.c).
-func (q *process) needsExact() (bool, error) {
-	for i := range q.maps {
-		m := &q.maps[i]
+// needs asks the library of a job without namespaces what the process has that
+// translation does not serve (src/ids_thread.c).
+func needs(pid int, maps []procfs.Mapping) (uint32, error) {
+	for i := range maps {
+		m := &maps[i]
 		if m.Offset != 0 || filepath.Base(m.Path) != shim.IDsName() {
 			continue
 		}
-		at, err := shim.IDsExact()
+		at, err := shim.IDsNeeds()
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 		word := make([]byte, 4)
-		if err := tracee.ReadMemory(q.Eye, m.Start+at, word); err != nil {
-			return false, err
+		if err := tracee.ReadMemory(pid, m.Start+at, word); err != nil {
+			return 0, err
 		}
-		return le32(word) != 0, nil
+		return le32(word), nil
 	}
-	return false, nil
+	return 0, nil
+}
+
+// refuseSysv finds processes that use System V objects, which without an IPC
+// namespace are the host's: nothing says which are the job's. Of a program without
+// the library only mapped segments show. (POSIX message queues are refused as files.)
+func refuseSysv(pid int, comm string, maps []procfs.Mapping) []string {
+	if !ids.Shim() {
+		return nil
+	}
+	word, err := needs(pid, maps)
+	if err != nil {
+		return nil // it is ending
+	}
+	if slices.ContainsFunc(maps, func(m procfs.Mapping) bool { return strings.HasPrefix(m.Path, "/SYSV") }) {
+		word |= shim.NeedsSegments
+	}
+	var all []string
+	for _, kind := range []struct {
+		bit  uint32
+		name string
+	}{{shim.NeedsSegments, "segments"}, {shim.NeedsSemaphores, "semaphores"}, {shim.NeedsQueues, "message queues"}} {
+		if word&kind.bit != 0 {
+			all = append(all, fmt.Sprintf("pid %d (%s) uses System V %s, which stay with the host: such a job can be saved only "+
+				"where the host allows user namespaces", ids.Virtual(pid), comm, kind.name))
+		}
+	}
+	return all
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/socket"
 )
@@ -197,6 +198,9 @@ func (d *Dump) jobPid(hostPid int) int32 {
 		if p.HostPid == hostPid {
 			return int32(p.Pid)
 		}
+	}
+	if known := ids.Virtual(hostPid); known != hostPid { // of one that has ended
+		return int32(known)
 	}
 	return 0
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/socket"
@@ -59,7 +60,7 @@ func (d *Dump) askCredentials() error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", f, err)
 			}
-			f.pb.Socket.PeerPid = cred
+			f.pb.Socket.PeerPid = int32(ids.Virtual(int(cred)))
 		}
 	}
 	return nil

@@ -18,6 +18,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -39,7 +41,10 @@ type Table struct {
 	Monotonic time.Duration // the job's clock less the host's
 	Boottime  time.Duration
 	Pairs     []Pair
-	Exe       map[int]string // by virtual pid: the executable, where /proc shows another
+	// Former are numbers that were given for a while only, to who made a socket or
+	// sent a message in the name of a process: the job sees who that was.
+	Former []Pair
+	Exe    map[int]string // by virtual pid: the executable, where /proc shows another
 }
 
 var current *Table
@@ -83,9 +88,11 @@ func (t *Table) Virtual(realID int) int {
 	if realID == t.Init {
 		return 1
 	}
-	for _, p := range t.Pairs {
-		if int(p.Real) == realID {
-			return int(p.Virtual)
+	for _, pairs := range [][]Pair{t.Pairs, t.Former} {
+		for _, p := range pairs {
+			if int(p.Real) == realID {
+				return int(p.Virtual)
+			}
 		}
 	}
 	return realID
@@ -107,6 +114,25 @@ func (t *Table) Real(virtual int) int {
 	return virtual
 }
 
+// InProc is a path below /proc/PID or /proc/PID/task/TID with its numbers changed
+// by as, which is Virtual or Real; any other path is itself.
+func InProc(path string, as func(int) int) string {
+	parts := strings.Split(path, "/") // "", "proc", PID, "task", TID
+	if current == nil || len(parts) < 3 || parts[1] != "proc" {
+		return path
+	}
+	numbers := []int{2}
+	if len(parts) > 4 && parts[3] == "task" {
+		numbers = append(numbers, 4)
+	}
+	for _, i := range numbers {
+		if n, err := strconv.Atoi(parts[i]); err == nil {
+			parts[i] = strconv.Itoa(as(n))
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
 // Layout of the encoded table: struct esky_ids of shim/src/ids.h.
 const (
 	magic     = 0x31736469 // "ids1"
@@ -114,22 +140,25 @@ const (
 )
 
 // Encode gives the table as the preload library reads it: a header, the pairs by
-// virtual number, the pairs by real number.
+// virtual number, the pairs by real number. Of several with one number it takes
+// the first, so former ones stand behind.
 func (t *Table) Encode() ([]byte, error) {
 	if len(t.Pairs) > Most {
 		return nil, fmt.Errorf("%d process and thread numbers, the preload library has room for %d", len(t.Pairs), Most)
 	}
+	all := slices.Concat(t.Pairs, t.Former)
+	all = all[:min(len(all), Most)]
 	le := binary.LittleEndian
 	b := le.AppendUint32(nil, magic)
-	b = le.AppendUint32(b, uint32(len(t.Pairs)))
+	b = le.AppendUint32(b, uint32(len(all)))
 	b = le.AppendUint64(b, uint64(t.Init))
 	b = le.AppendUint64(b, uint64(t.Monotonic))
 	b = le.AppendUint64(b, uint64(t.Boottime))
 	for _, key := range []func(Pair) int32{
 		func(p Pair) int32 { return p.Virtual }, func(p Pair) int32 { return p.Real },
 	} {
-		sorted := slices.Clone(t.Pairs)
-		slices.SortFunc(sorted, func(a, b Pair) int { return int(key(a)) - int(key(b)) })
+		sorted := slices.Clone(all)
+		slices.SortStableFunc(sorted, func(a, b Pair) int { return int(key(a)) - int(key(b)) })
 		for _, p := range sorted {
 			b = le.AppendUint32(le.AppendUint32(b, uint32(p.Virtual)), uint32(p.Real))
 		}

@@ -350,6 +350,7 @@ func (p *proc) setMm(r *restorer) error {
 		r.note("pid %d: its executable %s is not there: /proc/%d/exe will name another file", p.pb.Pid, p.pb.Exe, p.pb.Pid)
 	}
 	err := p.setMmMap(s, exe)
+	p.exeNamed = err == nil && exe == first
 	if exe == first && ids.Shim() && errors.Is(err, unix.EPERM) {
 		// Only who has CAP_CHECKPOINT_RESTORE may name it.
 		s := p.script()

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 )
 
@@ -95,5 +96,5 @@ func (s *script) addLate(f *imagepb.OpenFile) (result *int64) {
 		// PIDFD_NONBLOCK and PIDFD_THREAD are O_NONBLOCK and O_EXCL.
 		return &s.add("pidfd_open", unix.SYS_PIDFD_OPEN, real(int(f.PidfdPid)), uint64(f.Flags)&(unix.O_NONBLOCK|unix.O_EXCL)).Result
 	}
-	return &s.add("open "+f.Path, unix.SYS_OPENAT, atFdCwd, s.string(f.Path), uint64(f.Flags)&^creation, 0).Result
+	return &s.add("open "+f.Path, unix.SYS_OPENAT, atFdCwd, s.string(ids.InProc(f.Path, ids.Real)), uint64(f.Flags)&^creation, 0).Result
 }

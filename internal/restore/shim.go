@@ -30,6 +30,7 @@ type numbers struct {
 	table     *ids.Table
 	forbidden bool // set_tid
 	translate bool
+	prefer    bool // the old numbers, if they can be had soon (robust mutexes)
 	waiter    *waiter
 }
 
@@ -56,6 +57,7 @@ func (r *restorer) chooseNumbers() error {
 		if p.State != imagepb.Process_ZOMBIE && (libraryBase(p) == 0 || p.ExactNumbers) {
 			n.translate = false
 		}
+		n.prefer = n.prefer || p.RobustMutexes
 	}
 	if count > ids.Most {
 		n.translate = false
@@ -81,11 +83,7 @@ func (r *restorer) cloneAnyhow(maker *task, id int, flags, exitSignal uint64) (h
 		n.forbidden = errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS)
 	}
 	if n.forbidden || errors.Is(err, unix.EEXIST) {
-		if n.translate {
-			host, err = cloneAs(maker, 0, flags, exitSignal)
-		} else {
-			host, err = r.await(maker, id, flags, exitSignal)
-		}
+		host, err = r.cloneElse(maker, id, flags, exitSignal)
 	}
 	if err == nil {
 		n.table.Pairs = append(n.table.Pairs, ids.Pair{Virtual: int32(id), Real: int32(host)})
@@ -93,11 +91,29 @@ func (r *restorer) cloneAnyhow(maker *task, id int, flags, exitSignal uint64) (h
 	return host, err
 }
 
+// cloneElse makes it where numbers cannot be chosen.
+func (r *restorer) cloneElse(maker *task, id int, flags, exitSignal uint64) (host int, err error) {
+	n := &r.shim
+	if n.translate && !n.prefer {
+		return cloneAs(maker, 0, flags, exitSignal)
+	}
+	if !n.translate {
+		return r.await(maker, id, flags, exitSignal, awaitLimit)
+	}
+	if host, err = r.await(maker, id, flags, exitSignal, preferLimit); !errors.As(err, new(*NumbersError)) {
+		return host, err
+	}
+	n.prefer = false
+	r.note("process number %d cannot be had here, so numbers are translated: if a thread dies that holds a mutex of "+
+		"PTHREAD_MUTEX_ROBUST, others wait for it instead of hearing of it", id)
+	return cloneAs(maker, 0, flags, exitSignal)
+}
+
 // await makes it when its number comes up.
-func (r *restorer) await(maker *task, id int, flags, exitSignal uint64) (int, error) {
+func (r *restorer) await(maker *task, id int, flags, exitSignal uint64, limit time.Duration) (int, error) {
 	n := &r.shim
 	if n.waiter == nil {
-		w, err := newWaiter(r.ctx)
+		w, err := newWaiter(r.ctx, limit)
 		if err != nil {
 			return 0, err
 		}
@@ -143,7 +159,7 @@ func (r *restorer) giveNumbers() error {
 	jumps := false
 	for _, p := range r.live() {
 		if base := libraryBase(p.pb); base != 0 {
-			if err := tracee.WriteMemory(p.host, base+at, raw); err != nil {
+			if err := errors.Join(tracee.WriteMemory(p.host, base+at, raw), p.tellExe(base)); err != nil {
 				return fmt.Errorf("pid %d: tell its numbers: %w", p.pb.Pid, err)
 			}
 		} else {
@@ -155,6 +171,20 @@ func (r *restorer) giveNumbers() error {
 			-t.Monotonic.Round(time.Millisecond))
 	}
 	return nil
+}
+
+// tellExe tells the library of a process which program it executes, where the kernel
+// says another.
+func (p *proc) tellExe(base uint64) error {
+	at, err := shim.IDsExe()
+	if err != nil {
+		return err
+	}
+	path := make([]byte, shim.IDsExeLen)
+	if !p.exeNamed && len(p.pb.Exe) < len(path) {
+		copy(path, p.pb.Exe)
+	}
+	return tracee.WriteMemory(p.host, base+at, path)
 }
 
 // renumber corrects what an interrupted system call was given: numbers of other

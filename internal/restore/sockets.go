@@ -6,11 +6,14 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/socket"
 	"github.com/esky-hpc/esky/internal/tracee"
@@ -30,7 +33,8 @@ type sockets struct {
 	list    []*sock
 	byFile  map[uint32]*sock
 	helpers map[int32]*helper
-	scratch string // a directory in which names are bound that lead nowhere any more
+	scratch string            // a directory in which names are bound that lead nowhere any more
+	moved   map[string]string // such names that could not be bound in there: where their files are
 	door    uint64
 	spares  uint64 // how many numbers behind the stage are in use
 	buffer  uint64 // in the seed, and so in all helpers, for what is sent
@@ -56,7 +60,7 @@ type helper struct {
 }
 
 func (r *restorer) newSockets() *sockets {
-	t := &sockets{r: r, byFile: map[uint32]*sock{}, helpers: map[int32]*helper{}}
+	t := &sockets{r: r, byFile: map[uint32]*sock{}, helpers: map[int32]*helper{}, moved: map[string]string{}}
 	for i, f := range r.meta.OpenFiles {
 		if f.Kind == imagepb.OpenFile_SOCKET && f.Socket != nil {
 			s := &sock{file: uint32(i), at: r.stageFile(uint32(i)), pb: f.Socket}
@@ -139,8 +143,10 @@ func (r *restorer) fillSockets() error {
 			}
 		}
 	}
-	if err := os.RemoveAll(t.scratch); err != nil {
-		r.note("a directory of ours is left: %v", err)
+	for _, path := range append(slices.Collect(maps.Values(t.moved)), t.scratch) {
+		if err := os.RemoveAll(path); err != nil {
+			r.note("a file of ours is left: %v", err)
+		}
 	}
 	return t.endHelpers()
 }
@@ -190,7 +196,7 @@ const binder = -1
 func (t *sockets) newHelper(pid int32) (*helper, error) {
 	s := t.r.seed.script()
 	tids, n := uint64(0), uint64(0)
-	if pid > 0 {
+	if pid > 0 && !ids.Shim() {
 		tids, n = s.words(uint64(pid)), 1
 	}
 	args := s.words(unix.CLONE_FILES|unix.CLONE_VM, 0, 0, 0, 0, 0, 0, 0, tids, n, 0)
@@ -204,12 +210,20 @@ func (t *sockets) newHelper(pid int32) (*helper, error) {
 	}
 	seed := t.r.seed
 	h := &helper{&task{host: born[0], pid: born[0], stub: seed.stub, regs: seed.regs, room: areaLen}, uint64(clone.Result)}
+	if pid > 0 && ids.Shim() {
+		t.r.shim.table.Former = append(t.r.shim.table.Former, ids.Pair{Virtual: pid, Real: int32(born[0])})
+	}
 	if pid != binder {
 		return h, nil
 	}
 	s = h.script()
-	s.add("chdir", unix.SYS_CHDIR, s.string(t.scratch))
-	s.add("chroot", unix.SYS_CHROOT, s.string("."))
+	if err := os.MkdirAll(t.home(), 0o700); err != nil {
+		return nil, err
+	}
+	s.add("chdir", unix.SYS_CHDIR, s.string(t.home()))
+	if !ids.Shim() {
+		s.add("chroot", unix.SYS_CHROOT, s.string("."))
+	}
 	return h, s.do()
 }
 
@@ -265,7 +279,21 @@ func (t *sockets) shutdown(s *sock) error {
 	return c.do()
 }
 
+// home is the directory in which the binder is.
+func (t *sockets) home() string {
+	if ids.Shim() {
+		return filepath.Join(t.scratch, deep)
+	}
+	return t.scratch
+}
+
 // scratchPath is where the binder's name for a path is for all others.
 func (t *sockets) scratchPath(name string) string {
+	switch {
+	case t.moved[name] != "":
+		return t.moved[name]
+	case ids.Shim():
+		return filepath.Join(t.home(), name)
+	}
 	return filepath.Join(t.scratch, filepath.Clean("/"+name))
 }

@@ -38,9 +38,9 @@ func (p *proc) queueTraps() error {
 	}
 	for i, t := range p.threads {
 		pb := p.pb.Threads[i]
-		if err := queue(t, pb.Pending, unix.SYS_RT_TGSIGQUEUEINFO, uint64(p.pb.Pid), uint64(pb.Tid)); err != nil {
+		if err := queue(t, pb.Pending, unix.SYS_RT_TGSIGQUEUEINFO, real(int(p.pb.Pid)), real(int(pb.Tid))); err != nil {
 			return err
 		}
 	}
-	return queue(p.task, p.pb.Pending, unix.SYS_RT_SIGQUEUEINFO, uint64(p.pb.Pid))
+	return queue(p.task, p.pb.Pending, unix.SYS_RT_SIGQUEUEINFO, real(int(p.pb.Pid)))
 }

@@ -19,11 +19,12 @@ import (
 // proc is a process of the job in the making.
 type proc struct {
 	*task
-	node    *family.Node
-	pb      *imagepb.Process
-	threads []*task // as pb.Threads; the first is the task itself
-	parent  *proc   // at its birth; nil: the init
-	insn    uint64  // a syscall instruction in its vDSO, once that is in place
+	node     *family.Node
+	pb       *imagepb.Process
+	threads  []*task // as pb.Threads; the first is the task itself
+	parent   *proc   // at its birth; nil: the init
+	exeNamed bool    // /proc/PID/exe leads to its program
+	insn     uint64  // a syscall instruction in its vDSO, once that is in place
 }
 
 // makeTree makes all processes. Each is born stopped, a copy of its maker.

@@ -10,9 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/socket"
 )
@@ -160,6 +162,9 @@ func (t *sockets) bindScratch(at uint64, name []byte) error {
 	}
 	if path := unixPath(name); path != "" {
 		file := t.scratchPath(path)
+		if ids.Shim() && (filepath.IsAbs(path) || !strings.HasPrefix(file, t.scratch)) {
+			return t.bindInPlace(h, at, path)
+		}
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			return err
 		}
@@ -353,15 +358,9 @@ func (t *sockets) raiseSndbuf(at uint64) error {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<29)
 }
 
-// send sends a message to s in the name of the process that had sent it. That
-// must exist, and who may do anything in the namespace may name any (unix(7)).
+// send sends a message to s in the name of the process that had sent it.
 func (t *sockets) send(from uint64, s *sock, m *imagepb.SocketMessage) error {
-	if !t.exists(m.Pid) {
-		if _, err := t.as(m.Pid); err != nil {
-			return err
-		}
-	}
-	h, err := t.as(0)
+	h, pid, err := t.speaker(m.Pid)
 	if err != nil {
 		return err
 	}
@@ -375,7 +374,7 @@ func (t *sockets) send(from uint64, s *sock, m *imagepb.SocketMessage) error {
 	if s.far == 0 {
 		addr, n = t.reach(c, s)
 	}
-	control := t.control(m)
+	control := t.control(m, pid)
 	iov := c.words(t.buffer, uint64(len(m.Data)))
 	at := uint64(0)
 	if len(control) > 0 {
@@ -393,12 +392,36 @@ func (t *sockets) send(from uint64, s *sock, m *imagepb.SocketMessage) error {
 	return nil
 }
 
+// speaker is who sends a message in the name of a process, and the number that it
+// is sent with. Who may do anything in the namespace may name any process that
+// exists (unix(7)); without namespaces one can name itself only.
+func (t *sockets) speaker(pid int32) (*task, int32, error) {
+	if pid > 0 && ids.Shim() {
+		h := t.helpers[pid]
+		if h == nil {
+			var err error
+			if h, err = t.newHelper(pid); err != nil {
+				return nil, 0, err
+			}
+			t.helpers[pid] = h
+		}
+		return h.task, int32(h.host), nil
+	}
+	if !t.exists(pid) {
+		if _, err := t.as(pid); err != nil {
+			return nil, 0, err
+		}
+	}
+	h, err := t.as(0)
+	return h, pid, err
+}
+
 func (t *sockets) exists(pid int32) bool {
 	return slices.ContainsFunc(t.r.procs, func(p *proc) bool { return p.node.Pid == int(pid) })
 }
 
 // control makes the ancillary data of a message (unix(7)).
-func (t *sockets) control(m *imagepb.SocketMessage) []byte {
+func (t *sockets) control(m *imagepb.SocketMessage, pid int32) []byte {
 	var b []byte
 	if len(m.OpenFiles) > 0 {
 		fds := make([]int, len(m.OpenFiles))
@@ -407,8 +430,8 @@ func (t *sockets) control(m *imagepb.SocketMessage) []byte {
 		}
 		b = append(b, unix.UnixRights(fds...)...)
 	}
-	if m.Pid > 0 {
-		b = append(b, unix.UnixCredentials(&unix.Ucred{Pid: m.Pid, Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())})...)
+	if pid > 0 {
+		b = append(b, unix.UnixCredentials(&unix.Ucred{Pid: pid, Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())})...)
 	}
 	return b
 }

@@ -25,6 +25,8 @@
 #define ESKY_IDS_MAGIC 0x31736469 /* "ids1" */
 #define ESKY_IDS_MOST 8192
 
+#define ESKY_IDS_EXE 4096
+
 struct esky_pair {
 	int32_t virtual, real;
 };
@@ -39,13 +41,25 @@ struct esky_ids {
 };
 
 extern struct esky_ids esky_ids;
+extern char esky_exe[ESKY_IDS_EXE]; /* what /proc/self/exe led to before the resume, or "" */
 
 int32_t esky_virtual(int32_t real);
 int32_t esky_real(int32_t virtual);
 int32_t esky_tid_of(pthread_t thread); /* real; 0: it has ended */
 void esky_before_birth(void);
+const char *esky_program(const char *path); /* esky_exe for /proc/self/exe */
 long esky_sys(long nr, long a, long b, long c, long d, long e, long f);
 long esky_ret(long result); /* as libc: -1 and errno */
+
+/* Bits of the word by which the tracer learns what a process has (ids_thread.c). */
+#define ESKY_NEEDS_PI 1
+#define ESKY_NEEDS_ROBUST 2
+#define ESKY_NEEDS_SEMAPHORES 4 /* of System V */
+#define ESKY_NEEDS_QUEUES 8	/* of System V */
+#define ESKY_NEEDS_SEGMENTS 16	/* of System V */
+
+extern volatile int32_t esky_needs;
+static inline void esky_need(int32_t what) { __atomic_fetch_or(&esky_needs, what, __ATOMIC_RELAXED); }
 
 /* A process group is a negative number in kill(2) and wait(2). */
 static inline int32_t esky_real_signed(int32_t n)

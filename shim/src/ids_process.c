@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -113,14 +114,14 @@ EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_acti
 		       const posix_spawnattr_t *attr, char *const argv[], char *const env[])
 {
 	esky_before_birth();
-	return REAL(posix_spawn)(pid, path, actions, attr, argv, env);
+	return REAL(posix_spawn)(pid, esky_program(path), actions, attr, argv, env);
 }
 
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
 			const posix_spawnattr_t *attr, char *const argv[], char *const env[])
 {
 	esky_before_birth();
-	return REAL(posix_spawnp)(pid, file, actions, attr, argv, env);
+	return REAL(posix_spawnp)(pid, esky_program(file), actions, attr, argv, env);
 }
 
 EXPORT int system(const char *command)
@@ -262,6 +263,72 @@ EXPORT int fcntl64(int fd, int cmd, ...)
 	arg = va_arg(ap, void *);
 	va_end(ap);
 	return control(REAL(fcntl64), fd, cmd, arg);
+}
+
+/* Credentials of sockets (unix(7)): who is at the other end, who has sent. */
+
+EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+	int ret = REAL(getsockopt)(fd, level, name, value, len);
+
+	if (ret == 0 && level == SOL_SOCKET && name == SO_PEERCRED && *len >= sizeof(struct ucred))
+		((struct ucred *)value)->pid = V(((struct ucred *)value)->pid);
+	return ret;
+}
+
+static void translate_credentials(struct msghdr *m, int32_t (*as)(int32_t))
+{
+	struct cmsghdr *c;
+
+	for (c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c))
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len >= CMSG_LEN(sizeof(struct ucred)))
+			((struct ucred *)CMSG_DATA(c))->pid = as(((struct ucred *)CMSG_DATA(c))->pid);
+}
+
+EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
+{
+	ssize_t ret = REAL(recvmsg)(fd, m, flags);
+
+	if (ret >= 0 && esky_ids.count)
+		translate_credentials(m, esky_virtual);
+	return ret;
+}
+
+EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	enum { most = 8192 }; /* more the kernel does not take (optmem_max, about) */
+	char control[most] __attribute__((aligned(16)));
+	struct msghdr copy = *m;
+	volatile char *to = control;
+	size_t i;
+
+	if (esky_ids.count == 0 || m->msg_controllen == 0 || m->msg_controllen > most)
+		return REAL(sendmsg)(fd, m, flags);
+	for (i = 0; i < m->msg_controllen; i++)
+		to[i] = ((const char *)m->msg_control)[i];
+	copy.msg_control = control;
+	translate_credentials(&copy, esky_real);
+	return REAL(sendmsg)(fd, &copy, flags);
+}
+
+/* System V objects are the host's, and nothing tells of a process that uses them. */
+
+EXPORT int shmget(key_t key, size_t size, int flags)
+{
+	esky_need(ESKY_NEEDS_SEGMENTS);
+	return (int)CALL(SYS_shmget, key, size, flags);
+}
+
+EXPORT int semget(key_t key, int n, int flags)
+{
+	esky_need(ESKY_NEEDS_SEMAPHORES);
+	return (int)CALL(SYS_semget, key, n, flags);
+}
+
+EXPORT int msgget(key_t key, int flags)
+{
+	esky_need(ESKY_NEEDS_QUEUES);
+	return (int)CALL(SYS_msgget, key, flags);
 }
 
 /* syscall(2): ids_amd64.S asks which of them are for us. */

@@ -25,23 +25,23 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 }
 
 /*
- * Of these mutexes the kernel knows the owner by its number: who waits lends it
- * its priority (PI), who dies is said to have died (robust). The tracer reads the
- * word: such a process gets no other numbers at a resume.
+ * What the process has that translation does not serve. Of these mutexes the kernel
+ * knows the owner by its number: who waits lends it its priority (PI), who dies is
+ * said to have died (robust). The tracer reads the word (shim/ids.go).
  */
-volatile int32_t esky_exact __attribute__((used));
+volatile int32_t esky_needs __attribute__((used));
 
 EXPORT int pthread_mutexattr_setprotocol(pthread_mutexattr_t *attr, int protocol)
 {
 	if (protocol == PTHREAD_PRIO_INHERIT)
-		esky_exact = 1;
+		esky_need(ESKY_NEEDS_PI);
 	return REAL(pthread_mutexattr_setprotocol)(attr, protocol);
 }
 
 EXPORT int pthread_mutexattr_setrobust(pthread_mutexattr_t *attr, int robust)
 {
 	if (robust == PTHREAD_MUTEX_ROBUST)
-		esky_exact = 1;
+		esky_need(ESKY_NEEDS_ROBUST);
 	return REAL(pthread_mutexattr_setrobust)(attr, robust);
 }
 

@@ -71,8 +71,12 @@ nothing has changed. What is refused is refused before the program is touched, w
 the message in the table (N stands for a number), and the job runs on. One row again:
 ` + "`go test ./test/state -run 'TestState/NAME-'`" + `
 
-| name | state | | builds |
-|---|---|---|---|
+Without namespaces ([shim mode](limits.md#shim-mode)) some are refused that are
+carried elsewhere; and what needs its *old numbers*, as every static program does,
+comes back only where no other process has these.
+
+| name | state | | without namespaces | builds |
+|---|---|---|---|---|
 `
 
 // doc is the text of docs/state.md.
@@ -93,9 +97,21 @@ func doc(all []build, said map[string]string) string {
 		if fate == "refused" {
 			fate = fmt.Sprintf("refused: “%s”", said[p.line])
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", p.line, p.about, fate, strings.Join(kinds[p.line], ", "))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", p.line, p.about, fate, p.withoutNamespaces(), strings.Join(kinds[p.line], ", "))
 	}
 	return b.String()
+}
+
+func (b build) withoutNamespaces() string {
+	switch {
+	case strings.HasPrefix(b.shim, "refused"):
+		return "refused: " + strings.TrimPrefix(b.shim, "refused ")
+	case b.fate == "refused":
+		return "refused"
+	case b.shim == "numbers":
+		return "carried, old numbers"
+	}
+	return "carried"
 }
 
 // message finds what a row of the document quotes.

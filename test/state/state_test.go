@@ -38,15 +38,6 @@ var ways = []way{
 	{name: "shim", stops: 2, shim: true},
 }
 
-// inShimMode are the programs whose state has to do with process numbers, clocks or
-// signals; the rest of a job's state knows of no namespaces.
-var inShimMode = map[string]bool{
-	"tree": true, "orphan": true, "zombie": true, "pidfd": true, "stopped": true, "stopped-unnoticed": true,
-	"mem-shared": true, "mem-cow": true, "sig-actions": true, "sig-pending": true, "itimers": true, "posix-timers": true,
-	"timerfd": true, "pipes-between": true, "epoll": true, "sock-between": true, "block-nanosleep": true,
-	"block-clock_nanosleep-abs": true, "block-poll": true, "api-checkpoint": true, "cpu-syscall": true, "main-ended": true,
-}
-
 // notAdopted are programs that tell nothing, with the reason.
 var notAdopted = map[string]string{
 	"tree":          "a child in a session of its own loses its parent before it is adopted: it is nobody's",
@@ -72,7 +63,7 @@ func (b build) without(w way) bool {
 	case w.bare:
 		return b.kind == "static" || b.argv[0] == "api"
 	case w.shim:
-		return b.kind == "static" || !inShimMode[b.line]
+		return b.notInShimMode()
 	case w.adopt:
 		return b.kind == "musl" || b.argv[0] == "api" || notAdopted[b.line] != ""
 	}
@@ -120,12 +111,12 @@ func all(t *testing.T, table *harness.Table, messages *refusals, b build) {
 			if w.bare {
 				j.Env = []string{"ESKY_PRELOAD=none"}
 			}
-			if w.shim {
-				j.Flags = append(j.Flags, "--mode", "shim")
-			}
-			if w.adopt {
+			switch {
+			case w.adopt:
 				adopt(j, b)
-			} else {
+			case w.shim:
+				driveShim(j, messages, b, w)
+			default:
 				drive(j, messages, b, w)
 			}
 			table.Set(b.name(), w.name, "ok")
@@ -168,7 +159,9 @@ func drive(j *harness.Job, messages *refusals, b build, w way) {
 		if left := harness.Of(j.Dir); len(left) > 0 {
 			j.T.Fatalf("processes are left of a job that was stopped: %v", left)
 		}
-		r = j.Start()
+		if r = j.Start(); w.shim {
+			r = resumed(j, r)
+		}
 	}
 	finish(j, r)
 }

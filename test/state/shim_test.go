@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/esky-hpc/esky/test/harness"
+)
+
+// inShimMode are the programs that every run drives without namespaces too: those
+// whose state has to do with process numbers, clocks, signals, names and powers.
+// With harness.All() it is all of them.
+var inShimMode = map[string]bool{
+	"tree": true, "orphan": true, "zombie": true, "pidfd": true, "stopped": true, "stopped-unnoticed": true,
+	"mem-shared": true, "mem-cow": true, "sig-actions": true, "sig-pending": true, "sig-trap": true, "itimers": true,
+	"posix-timers": true, "timerfd": true, "pipes-between": true, "epoll": true, "sock-between": true,
+	"block-nanosleep": true, "block-clock_nanosleep-abs": true, "block-poll": true, "api-checkpoint": true,
+	"cpu-syscall": true, "usock-listeners": true, "usock-stream": true, "usock-dgram": true, "usock-rights": true,
+	"files-proc": true, "spawn": true, "locks-posix": true, "async": true, "pids": true,
+	"main-ended": true,
+}
+
+// notStatic are programs that without the preload library, which a static one has
+// not, see something else there, or are not seen to have it.
+var notStatic = map[string]string{
+	"pids":  "its parent is the init, which has another number",
+	"clock": "the clocks are the host's",
+	"tree":  "the parent of an orphan is the init", "orphan": "the same", "tree-random-1": "the same",
+	"sysv-sem": "nothing tells that it uses semaphores", "sysv-msg": "nothing tells that it uses queues",
+}
+
+// notInShimMode leaves out what only a run of everything drives. A program that is
+// refused is refused in a moment.
+func (b build) notInShimMode() bool {
+	switch {
+	case b.kind == "static" && notStatic[b.line] != "":
+		return true
+	case harness.All() || strings.HasPrefix(b.shim, "refused"):
+		return false
+	case b.kind == "static":
+		return b.line != "zombie"
+	}
+	return !inShimMode[b.line]
+}
+
+// exact says that the program needs its old process numbers: the preload library
+// is not in a static one.
+func (b build) exact() bool { return b.kind == "static" || b.shim == "numbers" }
+
+// numbers is held by a job that waits for its old numbers: another one that did so,
+// too, would use them up.
+var numbers sync.Mutex
+
+// driveShim is a cell of the column of jobs that have no namespaces.
+func driveShim(j *harness.Job, messages *refusals, b build, w way) {
+	j.T.Helper()
+	j.Flags = append(j.Flags, "--mode", "shim")
+	if words, refused := strings.CutPrefix(b.shim, "refused "); refused {
+		b.fate, b.words, messages = "refused", words, &refusals{} // its words are in the document
+	}
+	if b.exact() && b.fate == "carried" {
+		numbers.Lock()
+		defer numbers.Unlock()
+	}
+	drive(j, messages, b, w)
+}
+
+// resumed waits until the job goes on. One whose old numbers were in use is begun
+// again, as a batch system would: others may have had them for a moment only.
+func resumed(j *harness.Job, r *harness.Run) *harness.Run {
+	j.T.Helper()
+	for tries := 0; ; tries++ {
+		r.Until("the job goes on or cannot", func() bool { return strings.Contains(r.Stderr(), "resumed job") || r.Ended() })
+		switch said := r.Stderr(); {
+		case strings.Contains(said, "numbers are translated") && tries < 4:
+			r.Crash() // what it is about cannot be seen
+			r = j.Start()
+			continue
+		case !r.Ended() || strings.Contains(said, "resumed job"):
+			return r
+		}
+		if status := r.Wait(); tries == 4 || status != harness.ExitHost || !strings.Contains(r.Stderr(), "process number") {
+			j.T.Fatalf("the job does not go on: status %d, %s", status, r.Stderr())
+		}
+		r = j.Start()
+	}
+}

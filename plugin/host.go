@@ -16,6 +16,8 @@ import (
 	goplugin "github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
+
+	"github.com/esky-hpc/esky/plugin/wire"
 )
 
 // HostConfig says which plugin to start, and how.
@@ -120,7 +122,8 @@ func (p *Plugin) notStarted(err error) error {
 	case strings.Contains(text, "timeout"):
 		return Errorf(Broken, "", "%s has not answered in time", p.name)
 	case strings.Contains(text, "exited"), strings.Contains(text, "Failed to read any lines"):
-		return Errorf(Broken, "", "%s ended at once%s", p.name, p.process.lastWords())
+		how, _ := p.process.lastWords()
+		return Errorf(Broken, "", "%s ended at once%s", p.name, how)
 	case strings.Contains(text, "unsupported plugin protocol"):
 		return Errorf(Broken, "", "%s does not speak gRPC", p.name)
 	}
@@ -143,17 +146,15 @@ func (p *Plugin) Done() <-chan struct{} { return p.process.done }
 // Provider is the plugin as a provider. A plugin that serves none answers every
 // call with an error of kind Unsupported.
 func (p *Plugin) Provider() Provider {
-	c := NewProviderClient(p.conn(), p.name).(*providerClient)
-	c.patience = p.patience
-	return c
+	return &providerClient{p.peer(), wire.NewProviderClient(p.conn())}
 }
 
 // Scheduler is the plugin as a scheduler.
 func (p *Plugin) Scheduler() Scheduler {
-	c := NewSchedulerClient(p.conn(), p.name).(*schedulerClient)
-	c.patience = p.patience
-	return c
+	return &schedulerClient{p.peer(), wire.NewSchedulerClient(p.conn())}
 }
+
+func (p *Plugin) peer() peer { return peer{p.name, p.patience, p.process} }
 
 func (p *Plugin) conn() grpc.ClientConnInterface {
 	return p.protocol.(*goplugin.GRPCClient).Conn // AllowedProtocols has no other

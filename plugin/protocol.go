@@ -84,10 +84,10 @@ func RegisterScheduler(s grpc.ServiceRegistrar, sched Scheduler) {
 // NewProviderClient is the provider at the other end of a connection. name is what
 // errors call it.
 func NewProviderClient(c grpc.ClientConnInterface, name string) Provider {
-	return &providerClient{w: wire.NewProviderClient(c), name: name, patience: defaultPatience}
+	return &providerClient{peer{name: name, patience: defaultPatience}, wire.NewProviderClient(c)}
 }
 
 // NewSchedulerClient is the scheduler at the other end of a connection.
 func NewSchedulerClient(c grpc.ClientConnInterface, name string) Scheduler {
-	return &schedulerClient{w: wire.NewSchedulerClient(c), name: name, patience: defaultPatience}
+	return &schedulerClient{peer{name: name, patience: defaultPatience}, wire.NewSchedulerClient(c)}
 }

@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"io"
 	"syscall"
 	"time"
@@ -22,38 +23,60 @@ type patience struct {
 
 var defaultPatience = patience{answer: time.Minute, silence: 5 * time.Minute}
 
-// providerClient is a Provider at the other end of a connection. What comes from
-// there is looked at before it is believed.
-type providerClient struct {
-	w        wire.ProviderClient
+// peer is a plugin at the other end of a connection. What comes from there is looked
+// at before it is believed.
+type peer struct {
 	name     string // for people
 	patience patience
+	process  *process // nil: not known
+}
+
+// providerClient is a Provider at the other end.
+type providerClient struct {
+	peer
+	w wire.ProviderClient
 }
 
 // call makes one call and turns its error back into ours.
-func call[Q, A any](ctx context.Context, f func(context.Context, Q, ...grpc.CallOption) (A, error), q Q) (A, error) {
+func call[Q, A any](ctx context.Context, p peer, f func(context.Context, Q, ...grpc.CallOption) (A, error), q Q) (A, error) {
 	var trailer metadata.MD
 	a, err := f(ctx, q, grpc.Trailer(&trailer))
-	return a, fromWire(ctx, err, trailer)
+	return a, p.failed(ctx, err, trailer)
 }
 
 // soon makes a call that must not take long.
-func soon[Q, A any](ctx context.Context, name string, limit time.Duration, f func(context.Context, Q, ...grpc.CallOption) (A, error), q Q) (A, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, hangs(name, limit))
+func soon[Q, A any](ctx context.Context, p peer, f func(context.Context, Q, ...grpc.CallOption) (A, error), q Q) (A, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.patience.answer, p.hangs(p.patience.answer))
 	defer cancel()
-	return call(ctx, f, q)
+	return call(ctx, p, f, q)
 }
 
-func hangs(name string, d time.Duration) error {
-	return Errorf(Broken, "", "%s has not answered for %s", name, d)
+// failed is the error of a call. One that gRPC itself has made says that the
+// plugin is gone, which its process can tell better.
+func (p peer) failed(ctx context.Context, err error, trailer metadata.MD) error {
+	err = fromWire(ctx, err, trailer)
+	var e *Error
+	if !errors.As(err, &e) || e.Kind != Broken || first(trailer, kindKey) != "" || ctx.Err() != nil {
+		return err
+	}
+	if p.process != nil {
+		if how, ended := p.process.lastWords(); ended {
+			return Errorf(Broken, "", "%s has ended%s", p.name, how)
+		}
+	}
+	return Errorf(Broken, "", "%s cannot be reached: %s", p.name, e.Text)
 }
 
-func (c *providerClient) nonsense(format string, args ...any) error {
-	return Errorf(Broken, "tell the author of the plugin", "%s answers nonsense: "+format, append([]any{c.name}, args...)...)
+func (p peer) hangs(d time.Duration) error {
+	return Errorf(Broken, "", "%s has not answered for %s", p.name, d)
+}
+
+func (p peer) nonsense(format string, args ...any) error {
+	return Errorf(Broken, "tell the author of the plugin", "%s answers nonsense: "+format, append([]any{p.name}, args...)...)
 }
 
 func (c *providerClient) Describe(ctx context.Context) (Description, error) {
-	a, err := soon(ctx, c.name, c.patience.answer, c.w.Describe, &wire.DescribeRequest{Host: "esky"})
+	a, err := soon(ctx, c.peer, c.w.Describe, &wire.DescribeRequest{Host: "esky"})
 	if err != nil {
 		return Description{}, err
 	}
@@ -64,7 +87,7 @@ func (c *providerClient) Describe(ctx context.Context) (Description, error) {
 }
 
 func (c *providerClient) Probe(ctx context.Context, o ProbeOptions) (ProbeReport, error) {
-	a, err := soon(ctx, c.name, c.patience.answer, c.w.Probe, &wire.ProbeRequest{StateDir: []byte(o.StateDir)})
+	a, err := soon(ctx, c.peer, c.w.Probe, &wire.ProbeRequest{StateDir: []byte(o.StateDir)})
 	if err != nil {
 		return ProbeReport{}, err
 	}
@@ -76,7 +99,7 @@ func (c *providerClient) Probe(ctx context.Context, o ProbeOptions) (ProbeReport
 }
 
 func (c *providerClient) Start(ctx context.Context, o StartOptions) (Handle, error) {
-	a, err := soon(ctx, c.name, c.patience.answer, c.w.Start, &wire.StartRequest{
+	a, err := soon(ctx, c.peer, c.w.Start, &wire.StartRequest{
 		Argv: toBytes(o.Argv), Env: toBytes(o.Env), Dir: []byte(o.Dir), Streams: toStreams(o.Streams),
 		StateDir: []byte(o.StateDir), Hold: string(o.Hold), Options: o.Options,
 	})
@@ -102,9 +125,9 @@ func (c *providerClient) Checkpoint(ctx context.Context, job Handle, o Checkpoin
 		HoldMs: o.Hold.Milliseconds(), Options: o.Options,
 	})
 	if err != nil {
-		return Image{}, fromWire(ctx, err, nil)
+		return Image{}, c.failed(ctx, err, nil)
 	}
-	a, err := last(ctx, w, stream, progress, (*wire.CheckpointAnswer).GetProgress)
+	a, err := last(ctx, c.peer, w, stream, progress, (*wire.CheckpointAnswer).GetProgress)
 	if err != nil {
 		return Image{}, err
 	}
@@ -129,7 +152,7 @@ func (c *providerClient) checkImage(w *wire.Image, dir string) (Image, error) {
 }
 
 func (c *providerClient) Finish(ctx context.Context, job Handle, end bool) error {
-	_, err := soon(ctx, c.name, c.patience.answer, c.w.Finish, &wire.FinishRequest{Job: toHandle(job), End: end})
+	_, err := soon(ctx, c.peer, c.w.Finish, &wire.FinishRequest{Job: toHandle(job), End: end})
 	return err
 }
 
@@ -141,9 +164,9 @@ func (c *providerClient) Resume(ctx context.Context, o ResumeOptions, progress f
 		Files: o.Files, Options: o.Options, Env: toBytes(o.Env),
 	})
 	if err != nil {
-		return Resumed{}, fromWire(ctx, err, nil)
+		return Resumed{}, c.failed(ctx, err, nil)
 	}
-	a, err := last(ctx, w, stream, progress, (*wire.ResumeAnswer).GetProgress)
+	a, err := last(ctx, c.peer, w, stream, progress, (*wire.ResumeAnswer).GetProgress)
 	if err != nil {
 		return Resumed{}, err
 	}
@@ -155,12 +178,12 @@ func (c *providerClient) Resume(ctx context.Context, o ResumeOptions, progress f
 }
 
 func (c *providerClient) Signal(ctx context.Context, job Handle, sig syscall.Signal, all bool) error {
-	_, err := soon(ctx, c.name, c.patience.answer, c.w.Signal, &wire.SignalRequest{Job: toHandle(job), Signal: int32(sig), All: all})
+	_, err := soon(ctx, c.peer, c.w.Signal, &wire.SignalRequest{Job: toHandle(job), Signal: int32(sig), All: all})
 	return err
 }
 
 func (c *providerClient) Wait(ctx context.Context, job Handle) (Exit, error) {
-	a, err := call(ctx, c.w.Wait, toHandle(job))
+	a, err := call(ctx, c.peer, c.w.Wait, toHandle(job))
 	if err != nil {
 		return Exit{}, err
 	}
@@ -171,12 +194,12 @@ func (c *providerClient) Wait(ctx context.Context, job Handle) (Exit, error) {
 }
 
 func (c *providerClient) Recover(ctx context.Context, job Handle) error {
-	_, err := soon(ctx, c.name, c.patience.answer, c.w.Recover, toHandle(job))
+	_, err := soon(ctx, c.peer, c.w.Recover, toHandle(job))
 	return err
 }
 
 func (c *providerClient) Images(ctx context.Context, dir string) ([]Image, error) {
-	a, err := soon(ctx, c.name, c.patience.answer, c.w.Images, &wire.ImageRequest{Dir: []byte(dir)})
+	a, err := soon(ctx, c.peer, c.w.Images, &wire.ImageRequest{Dir: []byte(dir)})
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +211,7 @@ func (c *providerClient) Images(ctx context.Context, dir string) ([]Image, error
 }
 
 func (c *providerClient) DescribeImage(ctx context.Context, dir string) (Image, error) {
-	a, err := soon(ctx, c.name, c.patience.answer, c.w.DescribeImage, &wire.ImageRequest{Dir: []byte(dir)})
+	a, err := soon(ctx, c.peer, c.w.DescribeImage, &wire.ImageRequest{Dir: []byte(dir)})
 	if err != nil {
 		return Image{}, err
 	}
@@ -196,7 +219,7 @@ func (c *providerClient) DescribeImage(ctx context.Context, dir string) (Image, 
 }
 
 func (c *providerClient) VerifyImage(ctx context.Context, dir string) (Image, error) {
-	a, err := call(ctx, c.w.VerifyImage, &wire.ImageRequest{Dir: []byte(dir)})
+	a, err := call(ctx, c.peer, c.w.VerifyImage, &wire.ImageRequest{Dir: []byte(dir)})
 	if err != nil {
 		return Image{}, err
 	}
@@ -204,7 +227,7 @@ func (c *providerClient) VerifyImage(ctx context.Context, dir string) (Image, er
 }
 
 func (c *providerClient) RemoveImage(ctx context.Context, dir string) error {
-	_, err := call(ctx, c.w.RemoveImage, &wire.ImageRequest{Dir: []byte(dir)})
+	_, err := call(ctx, c.peer, c.w.RemoveImage, &wire.ImageRequest{Dir: []byte(dir)})
 	return err
 }
 
@@ -218,7 +241,7 @@ type watchdog struct {
 func (c *providerClient) watch(ctx context.Context) (context.Context, *watchdog) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &watchdog{limit: c.patience.silence, cancel: cancel}
-	w.timer = time.AfterFunc(w.limit, func() { cancel(hangs(c.name, w.limit)) })
+	w.timer = time.AfterFunc(w.limit, func() { cancel(c.hangs(w.limit)) })
 	return ctx, w
 }
 
@@ -231,22 +254,22 @@ func (w *watchdog) stop() {
 
 // last reads a stream of answers and returns the first that is not progress, nil
 // if there is none.
-func last[A any](ctx context.Context, w *watchdog, stream grpc.ServerStreamingClient[A], progress func(Progress), step func(*A) *wire.Progress) (*A, error) {
+func last[A any](ctx context.Context, p peer, w *watchdog, stream grpc.ServerStreamingClient[A], progress func(Progress), step func(*A) *wire.Progress) (*A, error) {
 	for {
 		a, err := stream.Recv()
 		if err == io.EOF {
 			return nil, nil
 		}
 		if err != nil {
-			return nil, fromWire(ctx, err, stream.Trailer())
+			return nil, p.failed(ctx, err, stream.Trailer())
 		}
 		w.heard()
-		p := step(a)
-		if p == nil {
+		now := step(a)
+		if now == nil {
 			return a, nil
 		}
 		if progress != nil {
-			progress(Progress{Phase: short(p.Phase), Done: p.Done, Total: p.Total})
+			progress(Progress{Phase: short(now.Phase), Done: now.Done, Total: now.Total})
 		}
 	}
 }

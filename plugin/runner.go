@@ -149,20 +149,22 @@ func (p *process) HostToPlugin(network, addr string) (string, string, error) {
 	return network, addr, nil
 }
 
-// lastWords is how the plugin ended, and the last line it logged.
-func (p *process) lastWords() string {
-	text := ""
+// lastWords tells whether the plugin has ended, or is just about to, and how: with
+// the last line it logged.
+func (p *process) lastWords() (how string, ended bool) {
 	select {
 	case <-p.done:
-		if p.err != nil {
-			text = " (" + p.err.Error() + ")"
-		}
-	case <-time.After(time.Second):
+	case <-time.After(lastOutput):
+		return "", false
 	}
+	if p.err != nil {
+		how = " (" + p.err.Error() + ")"
+	}
+	time.Sleep(lastOutput / 4) // for the log to be read
 	if line := p.log.lastLine(); line != "" {
-		text += ": " + line
+		how += ": " + line
 	}
-	return text
+	return how, true
 }
 
 // logFilter passes a plugin's log on, as much of it as a person would read.

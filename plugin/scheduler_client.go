@@ -12,17 +12,12 @@ import (
 
 // schedulerClient is a Scheduler at the other end of a connection.
 type schedulerClient struct {
-	w        wire.SchedulerClient
-	name     string
-	patience patience
-}
-
-func (c *schedulerClient) nonsense(format string, args ...any) error {
-	return Errorf(Broken, "tell the author of the plugin", "%s answers nonsense: "+format, append([]any{c.name}, args...)...)
+	peer
+	w wire.SchedulerClient
 }
 
 func (c *schedulerClient) Describe(ctx context.Context) (SchedulerDescription, error) {
-	a, err := soon(ctx, c.name, c.patience.answer, c.w.About, &wire.AboutRequest{Host: "esky"})
+	a, err := soon(ctx, c.peer, c.w.About, &wire.AboutRequest{Host: "esky"})
 	if err != nil {
 		return SchedulerDescription{}, err
 	}
@@ -33,12 +28,12 @@ func (c *schedulerClient) Describe(ctx context.Context) (SchedulerDescription, e
 }
 
 func (c *schedulerClient) Detect(ctx context.Context, f Facts) (bool, error) {
-	a, err := soon(ctx, c.name, c.patience.answer, c.w.Detect, toFacts(f))
+	a, err := soon(ctx, c.peer, c.w.Detect, toFacts(f))
 	return a.GetYes(), err
 }
 
 func (c *schedulerClient) Job(ctx context.Context, f Facts) (Job, error) {
-	a, err := soon(ctx, c.name, c.patience.answer, c.w.DescribeJob, toFacts(f))
+	a, err := soon(ctx, c.peer, c.w.DescribeJob, toFacts(f))
 	if err != nil {
 		return Job{}, err
 	}
@@ -50,7 +45,7 @@ func (c *schedulerClient) Job(ctx context.Context, f Facts) (Job, error) {
 }
 
 func (c *schedulerClient) Plan(ctx context.Context, f Facts, j Job, e Event) (Intent, error) {
-	a, err := soon(ctx, c.name, c.patience.answer, c.w.Plan, &wire.PlanRequest{Facts: toFacts(f), Job: toJob(j), Signal: int32(e.Signal)})
+	a, err := soon(ctx, c.peer, c.w.Plan, &wire.PlanRequest{Facts: toFacts(f), Job: toJob(j), Signal: int32(e.Signal)})
 	if err != nil {
 		return Forward, err
 	}
@@ -84,7 +79,7 @@ func (c *schedulerClient) Finish(ctx context.Context, f Facts, j Job, status int
 }
 
 func action[Q any](ctx context.Context, c *schedulerClient, f func(context.Context, Q, ...grpc.CallOption) (*wire.Action, error), q Q) (Action, error) {
-	w, err := soon(ctx, c.name, c.patience.answer, f, q)
+	w, err := soon(ctx, c.peer, f, q)
 	if err != nil {
 		return Action{}, err
 	}

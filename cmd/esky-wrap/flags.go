@@ -40,6 +40,8 @@ func lifeFlags() []cli.Flag {
 		&cli.StringFlag{Name: "compress", Value: "none", Usage: "none, s2 or zstd[:LEVEL]"},
 		&cli.StringFlag{Name: "files", Value: "rollback", Usage: "files that changed since the checkpoint: rollback, accept or strict"},
 		&cli.StringFlag{Name: "mode", EnvVars: []string{"ESKY_MODE"}, Usage: "how the job keeps its process numbers: namespace or shim (default: namespace where the host allows it)"},
+		&cli.StringFlag{Name: "provider", Usage: "who saves the job: native, or the plugin `NAME` (default: who made its images, else native)"},
+		&cli.StringSliceFlag{Name: "provider-opt", Usage: "an option of the provider's own, `NAME=VALUE`; may be repeated"},
 		jsonFlag(), quietFlag(),
 	}
 }
@@ -112,7 +114,6 @@ func later() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "portable", Hidden: true},
 		&cli.StringFlag{Name: "cpu-baseline", Hidden: true},
-		&cli.StringFlag{Name: "provider", Hidden: true, Value: "native"},
 	}
 }
 
@@ -121,9 +122,6 @@ func refuseLater(c *cli.Context) error {
 		if c.IsSet(name) {
 			return monitor.Fail(monitor.ExitUsage, "leave it out", "--%s is not served by this version of esky", name)
 		}
-	}
-	if p := c.String("provider"); p != "native" {
-		return monitor.Fail(monitor.ExitUsage, "leave it out", "--provider %s: this version of esky has the provider native only", p)
 	}
 	return nil
 }

@@ -58,8 +58,10 @@ func monitorJob(c *cli.Context, cfg monitor.Config) error {
 	}
 	cfg.Facts = facts
 	cfg.Adapter, _ = sched.Find(facts.Env)
-	cfg.Engine = monitor.Native{}
 	cfg.Reporter = newUI(c.Bool("json"), c.Bool("quiet"))
+	if err := chooseEngine(c, &cfg); err != nil {
+		return err
+	}
 	defer keepTerminal()()
 	code, err := monitor.Run(c.Context, cfg)
 	if err != nil {

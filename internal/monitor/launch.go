@@ -239,7 +239,8 @@ func (m *monitor) statusPath() string { return filepath.Join(m.store.Dir(), "sta
 // removeStatus removes that of an earlier incarnation.
 func (m *monitor) removeStatus() {
 	_ = os.Remove(m.statusPath())
-	_ = os.Remove(m.statusPath() + ".job") // package engine's
+	_ = os.Remove(m.statusPath() + ".job")    // package engine's
+	_ = os.Remove(m.statusPath() + ".handle") // package foreign's
 	_ = os.Remove(engine.IDsPath(m.statusPath()))
 }
 
@@ -265,7 +266,7 @@ func (m *monitor) environment(mode string) ([]string, error) {
 // leaves the job without it: it is served by injection then. So does
 // ESKY_PRELOAD=none, for a program that does not bear to be preloaded.
 func (m *monitor) installLibrary() (string, error) {
-	if engine.NoPreload(m.cfg.Env) {
+	if m.cfg.Foreign || engine.NoPreload(m.cfg.Env) {
 		return "", nil
 	}
 	dir := filepath.Join(filepath.Dir(m.store.Dir()), ".lib")

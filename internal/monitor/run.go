@@ -37,6 +37,7 @@ type Config struct {
 	Version  string // of this program
 
 	Engine   Engine
+	Foreign  bool // the engine is not ours: it needs no preload library
 	Adapter  sched.Adapter
 	Facts    sched.Facts
 	Signals  <-chan os.Signal // CatchSignals

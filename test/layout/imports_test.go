@@ -59,7 +59,8 @@ var levels = map[string]int{
 
 	"internal/engine":   4,
 	"internal/monitor":  5,
-	"cmd/esky-wrap":     6,
+	"internal/foreign":  6,
+	"cmd/esky-wrap":     7,
 	"cmd/esky-hook":     6,
 	"internal/native":   5,
 	"cmd/esky-provider": 6,

@@ -73,7 +73,7 @@ func (x Process_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Process_State.Descriptor instead.
 func (Process_State) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{5, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{7, 0}
 }
 
 type Vma_Kind int32
@@ -128,7 +128,7 @@ func (x Vma_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Vma_Kind.Descriptor instead.
 func (Vma_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{8, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{10, 0}
 }
 
 type OpenFile_Kind int32
@@ -228,7 +228,7 @@ func (x OpenFile_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OpenFile_Kind.Descriptor instead.
 func (OpenFile_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{10, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{12, 0}
 }
 
 type FileLock_Kind int32
@@ -280,7 +280,7 @@ func (x FileLock_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FileLock_Kind.Descriptor instead.
 func (FileLock_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16, 0}
 }
 
 type JobFile_Type int32
@@ -332,7 +332,7 @@ func (x JobFile_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobFile_Type.Descriptor instead.
 func (JobFile_Type) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type Object_Kind int32
@@ -384,7 +384,7 @@ func (x Object_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Object_Kind.Descriptor instead.
 func (Object_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18, 0}
 }
 
 type Socket_State int32
@@ -439,7 +439,7 @@ func (x Socket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Socket_State.Descriptor instead.
 func (Socket_State) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32, 0}
 }
 
 type Chunk_Codec int32
@@ -488,7 +488,7 @@ func (x Chunk_Codec) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Chunk_Codec.Descriptor instead.
 func (Chunk_Codec) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{40, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{42, 0}
 }
 
 // Image describes one generation of one job.
@@ -524,6 +524,7 @@ type Image struct {
 	Ptys           []*Pty                 `protobuf:"bytes,164,rep,name=ptys" json:"ptys,omitempty"`                          // of the job's own devpts
 	Origin         *Origin                `protobuf:"bytes,220,opt,name=origin" json:"origin,omitempty"`                      // of a job that was adopted, in the image made by that
 	ShimMode       bool                   `protobuf:"varint,200,opt,name=shim_mode,json=shimMode" json:"shim_mode,omitempty"` // the job lived without namespaces
+	Foreign        *Foreign               `protobuf:"bytes,500,opt,name=foreign" json:"foreign,omitempty"`                    // the image is one of another provider
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -768,6 +769,145 @@ func (x *Image) GetShimMode() bool {
 	return false
 }
 
+func (x *Image) GetForeign() *Foreign {
+	if x != nil {
+		return x.Foreign
+	}
+	return nil
+}
+
+// Foreign is an image that a provider other than esky's own engine has made
+// (esky-wrap run --provider): a directory of files, each of which is a saved file
+// of this image.
+type Foreign struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Provider      string                 `protobuf:"bytes,1,opt,name=provider" json:"provider,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version" json:"version,omitempty"` // of the provider
+	Files         []*ForeignFile         `protobuf:"bytes,3,rep,name=files" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Foreign) Reset() {
+	*x = Foreign{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Foreign) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Foreign) ProtoMessage() {}
+
+func (x *Foreign) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Foreign.ProtoReflect.Descriptor instead.
+func (*Foreign) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Foreign) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Foreign) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Foreign) GetFiles() []*ForeignFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+// ForeignFile is a file or a directory of such an image.
+type ForeignFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path" json:"path,omitempty"`  // below the provider's directory
+	Mode          uint32                 `protobuf:"varint,2,opt,name=mode" json:"mode,omitempty"` // permissions
+	Directory     bool                   `protobuf:"varint,3,opt,name=directory" json:"directory,omitempty"`
+	Number        uint32                 `protobuf:"varint,4,opt,name=number" json:"number,omitempty"` // files/NUMBER, unless it is a directory
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForeignFile) Reset() {
+	*x = ForeignFile{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForeignFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForeignFile) ProtoMessage() {}
+
+func (x *ForeignFile) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForeignFile.ProtoReflect.Descriptor instead.
+func (*ForeignFile) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ForeignFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ForeignFile) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *ForeignFile) GetDirectory() bool {
+	if x != nil {
+		return x.Directory
+	}
+	return false
+}
+
+func (x *ForeignFile) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
 // Origin is the process that was adopted (esky-wrap adopt): not started by esky,
 // with the pids of a host.
 type Origin struct {
@@ -782,7 +922,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[1]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -794,7 +934,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[1]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -807,7 +947,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{1}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Origin) GetPid() int32 {
@@ -858,7 +998,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[2]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +1010,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[2]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +1023,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{2}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Host) GetHostname() string {
@@ -977,7 +1117,7 @@ type MappedFile struct {
 
 func (x *MappedFile) Reset() {
 	*x = MappedFile{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[3]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1129,7 @@ func (x *MappedFile) String() string {
 func (*MappedFile) ProtoMessage() {}
 
 func (x *MappedFile) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[3]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1142,7 @@ func (x *MappedFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MappedFile.ProtoReflect.Descriptor instead.
 func (*MappedFile) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{3}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *MappedFile) GetPath() string {
@@ -1055,7 +1195,7 @@ type Clocks struct {
 
 func (x *Clocks) Reset() {
 	*x = Clocks{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[4]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1207,7 @@ func (x *Clocks) String() string {
 func (*Clocks) ProtoMessage() {}
 
 func (x *Clocks) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[4]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1220,7 @@ func (x *Clocks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clocks.ProtoReflect.Descriptor instead.
 func (*Clocks) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{4}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Clocks) GetMonotonicNs() int64 {
@@ -1165,7 +1305,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[5]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1317,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[5]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1330,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{5}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Process) GetPid() int32 {
@@ -1497,7 +1637,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[6]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1649,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[6]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1662,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{6}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Thread) GetTid() int32 {
@@ -1742,7 +1882,7 @@ type Mm struct {
 
 func (x *Mm) Reset() {
 	*x = Mm{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[7]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1754,7 +1894,7 @@ func (x *Mm) String() string {
 func (*Mm) ProtoMessage() {}
 
 func (x *Mm) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[7]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1767,7 +1907,7 @@ func (x *Mm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mm.ProtoReflect.Descriptor instead.
 func (*Mm) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{7}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Mm) GetStartCode() uint64 {
@@ -1874,7 +2014,7 @@ type Vma struct {
 
 func (x *Vma) Reset() {
 	*x = Vma{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[8]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1886,7 +2026,7 @@ func (x *Vma) String() string {
 func (*Vma) ProtoMessage() {}
 
 func (x *Vma) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[8]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1899,7 +2039,7 @@ func (x *Vma) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vma.ProtoReflect.Descriptor instead.
 func (*Vma) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{8}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Vma) GetStart() uint64 {
@@ -1997,7 +2137,7 @@ type Fd struct {
 
 func (x *Fd) Reset() {
 	*x = Fd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[9]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2149,7 @@ func (x *Fd) String() string {
 func (*Fd) ProtoMessage() {}
 
 func (x *Fd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[9]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2162,7 @@ func (x *Fd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fd.ProtoReflect.Descriptor instead.
 func (*Fd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{9}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Fd) GetNumber() int32 {
@@ -2087,7 +2227,7 @@ type OpenFile struct {
 
 func (x *OpenFile) Reset() {
 	*x = OpenFile{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[10]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2239,7 @@ func (x *OpenFile) String() string {
 func (*OpenFile) ProtoMessage() {}
 
 func (x *OpenFile) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[10]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2252,7 @@ func (x *OpenFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenFile.ProtoReflect.Descriptor instead.
 func (*OpenFile) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{10}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OpenFile) GetKind() OpenFile_Kind {
@@ -2351,7 +2491,7 @@ type EpollItem struct {
 
 func (x *EpollItem) Reset() {
 	*x = EpollItem{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[11]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2363,7 +2503,7 @@ func (x *EpollItem) String() string {
 func (*EpollItem) ProtoMessage() {}
 
 func (x *EpollItem) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[11]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2376,7 +2516,7 @@ func (x *EpollItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpollItem.ProtoReflect.Descriptor instead.
 func (*EpollItem) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{11}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EpollItem) GetFd() int32 {
@@ -2418,7 +2558,7 @@ type InotifyWatch struct {
 
 func (x *InotifyWatch) Reset() {
 	*x = InotifyWatch{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2430,7 +2570,7 @@ func (x *InotifyWatch) String() string {
 func (*InotifyWatch) ProtoMessage() {}
 
 func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2443,7 +2583,7 @@ func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InotifyWatch.ProtoReflect.Descriptor instead.
 func (*InotifyWatch) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{12}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InotifyWatch) GetWd() int32 {
@@ -2480,7 +2620,7 @@ type Timerfd struct {
 
 func (x *Timerfd) Reset() {
 	*x = Timerfd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2492,7 +2632,7 @@ func (x *Timerfd) String() string {
 func (*Timerfd) ProtoMessage() {}
 
 func (x *Timerfd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2505,7 +2645,7 @@ func (x *Timerfd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timerfd.ProtoReflect.Descriptor instead.
 func (*Timerfd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Timerfd) GetClockid() int32 {
@@ -2557,7 +2697,7 @@ type FileLock struct {
 
 func (x *FileLock) Reset() {
 	*x = FileLock{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2569,7 +2709,7 @@ func (x *FileLock) String() string {
 func (*FileLock) ProtoMessage() {}
 
 func (x *FileLock) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2582,7 +2722,7 @@ func (x *FileLock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileLock.ProtoReflect.Descriptor instead.
 func (*FileLock) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FileLock) GetKind() FileLock_Kind {
@@ -2652,7 +2792,7 @@ type JobFile struct {
 
 func (x *JobFile) Reset() {
 	*x = JobFile{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2664,7 +2804,7 @@ func (x *JobFile) String() string {
 func (*JobFile) ProtoMessage() {}
 
 func (x *JobFile) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2677,7 +2817,7 @@ func (x *JobFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFile.ProtoReflect.Descriptor instead.
 func (*JobFile) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *JobFile) GetPath() string {
@@ -2803,7 +2943,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2815,7 +2955,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2828,7 +2968,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Object) GetKind() Object_Kind {
@@ -2908,7 +3048,7 @@ type IpcPerm struct {
 
 func (x *IpcPerm) Reset() {
 	*x = IpcPerm{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +3060,7 @@ func (x *IpcPerm) String() string {
 func (*IpcPerm) ProtoMessage() {}
 
 func (x *IpcPerm) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3073,7 @@ func (x *IpcPerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
 func (*IpcPerm) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *IpcPerm) GetId() int32 {
@@ -2982,7 +3122,7 @@ type SysvSegment struct {
 
 func (x *SysvSegment) Reset() {
 	*x = SysvSegment{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2994,7 +3134,7 @@ func (x *SysvSegment) String() string {
 func (*SysvSegment) ProtoMessage() {}
 
 func (x *SysvSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3007,7 +3147,7 @@ func (x *SysvSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysvSegment.ProtoReflect.Descriptor instead.
 func (*SysvSegment) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SysvSegment) GetPerm() *IpcPerm {
@@ -3042,7 +3182,7 @@ type SysvSemaphores struct {
 
 func (x *SysvSemaphores) Reset() {
 	*x = SysvSemaphores{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3054,7 +3194,7 @@ func (x *SysvSemaphores) String() string {
 func (*SysvSemaphores) ProtoMessage() {}
 
 func (x *SysvSemaphores) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3067,7 +3207,7 @@ func (x *SysvSemaphores) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysvSemaphores.ProtoReflect.Descriptor instead.
 func (*SysvSemaphores) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SysvSemaphores) GetPerm() *IpcPerm {
@@ -3103,7 +3243,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3115,7 +3255,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3128,7 +3268,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{20}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SemUndo) GetId() int32 {
@@ -3165,7 +3305,7 @@ type SysvQueue struct {
 
 func (x *SysvQueue) Reset() {
 	*x = SysvQueue{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3177,7 +3317,7 @@ func (x *SysvQueue) String() string {
 func (*SysvQueue) ProtoMessage() {}
 
 func (x *SysvQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3190,7 +3330,7 @@ func (x *SysvQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysvQueue.ProtoReflect.Descriptor instead.
 func (*SysvQueue) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{21}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SysvQueue) GetPerm() *IpcPerm {
@@ -3238,7 +3378,7 @@ type SysvMessage struct {
 
 func (x *SysvMessage) Reset() {
 	*x = SysvMessage{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3250,7 +3390,7 @@ func (x *SysvMessage) String() string {
 func (*SysvMessage) ProtoMessage() {}
 
 func (x *SysvMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3263,7 +3403,7 @@ func (x *SysvMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysvMessage.ProtoReflect.Descriptor instead.
 func (*SysvMessage) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{22}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SysvMessage) GetType() int64 {
@@ -3295,7 +3435,7 @@ type PosixQueue struct {
 
 func (x *PosixQueue) Reset() {
 	*x = PosixQueue{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3307,7 +3447,7 @@ func (x *PosixQueue) String() string {
 func (*PosixQueue) ProtoMessage() {}
 
 func (x *PosixQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3320,7 +3460,7 @@ func (x *PosixQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixQueue.ProtoReflect.Descriptor instead.
 func (*PosixQueue) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PosixQueue) GetName() string {
@@ -3375,7 +3515,7 @@ type PosixMessage struct {
 
 func (x *PosixMessage) Reset() {
 	*x = PosixMessage{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3387,7 +3527,7 @@ func (x *PosixMessage) String() string {
 func (*PosixMessage) ProtoMessage() {}
 
 func (x *PosixMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3400,7 +3540,7 @@ func (x *PosixMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixMessage.ProtoReflect.Descriptor instead.
 func (*PosixMessage) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PosixMessage) GetPriority() uint32 {
@@ -3439,7 +3579,7 @@ type Pty struct {
 
 func (x *Pty) Reset() {
 	*x = Pty{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3451,7 +3591,7 @@ func (x *Pty) String() string {
 func (*Pty) ProtoMessage() {}
 
 func (x *Pty) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3464,7 +3604,7 @@ func (x *Pty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pty.ProtoReflect.Descriptor instead.
 func (*Pty) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Pty) GetNumber() uint32 {
@@ -3574,7 +3714,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3586,7 +3726,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +3739,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{26}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -3664,7 +3804,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3676,7 +3816,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3689,7 +3829,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{27}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Pipe) GetCapacity() uint32 {
@@ -3737,7 +3877,7 @@ type SocketPair struct {
 
 func (x *SocketPair) Reset() {
 	*x = SocketPair{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3749,7 +3889,7 @@ func (x *SocketPair) String() string {
 func (*SocketPair) ProtoMessage() {}
 
 func (x *SocketPair) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3762,7 +3902,7 @@ func (x *SocketPair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketPair.ProtoReflect.Descriptor instead.
 func (*SocketPair) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SocketPair) GetType() int32 {
@@ -3796,7 +3936,7 @@ type SocketEnd struct {
 
 func (x *SocketEnd) Reset() {
 	*x = SocketEnd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3808,7 +3948,7 @@ func (x *SocketEnd) String() string {
 func (*SocketEnd) ProtoMessage() {}
 
 func (x *SocketEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3821,7 +3961,7 @@ func (x *SocketEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketEnd.ProtoReflect.Descriptor instead.
 func (*SocketEnd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SocketEnd) GetClosed() bool {
@@ -3912,7 +4052,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3924,7 +4064,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3937,7 +4077,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Socket) GetDomain() int32 {
@@ -4064,7 +4204,7 @@ type SocketOption struct {
 
 func (x *SocketOption) Reset() {
 	*x = SocketOption{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4076,7 +4216,7 @@ func (x *SocketOption) String() string {
 func (*SocketOption) ProtoMessage() {}
 
 func (x *SocketOption) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4089,7 +4229,7 @@ func (x *SocketOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketOption.ProtoReflect.Descriptor instead.
 func (*SocketOption) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{31}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SocketOption) GetLevel() int32 {
@@ -4126,7 +4266,7 @@ type SocketMessage struct {
 
 func (x *SocketMessage) Reset() {
 	*x = SocketMessage{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4138,7 +4278,7 @@ func (x *SocketMessage) String() string {
 func (*SocketMessage) ProtoMessage() {}
 
 func (x *SocketMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4151,7 +4291,7 @@ func (x *SocketMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketMessage.ProtoReflect.Descriptor instead.
 func (*SocketMessage) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SocketMessage) GetData() []byte {
@@ -4192,7 +4332,7 @@ type Rlimit struct {
 
 func (x *Rlimit) Reset() {
 	*x = Rlimit{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4204,7 +4344,7 @@ func (x *Rlimit) String() string {
 func (*Rlimit) ProtoMessage() {}
 
 func (x *Rlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4217,7 +4357,7 @@ func (x *Rlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rlimit.ProtoReflect.Descriptor instead.
 func (*Rlimit) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{33}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Rlimit) GetSoft() uint64 {
@@ -4246,7 +4386,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4258,7 +4398,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4271,7 +4411,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SigAction) GetHandler() uint64 {
@@ -4311,7 +4451,7 @@ type Siginfo struct {
 
 func (x *Siginfo) Reset() {
 	*x = Siginfo{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4323,7 +4463,7 @@ func (x *Siginfo) String() string {
 func (*Siginfo) ProtoMessage() {}
 
 func (x *Siginfo) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4336,7 +4476,7 @@ func (x *Siginfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Siginfo.ProtoReflect.Descriptor instead.
 func (*Siginfo) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Siginfo) GetRaw() []byte {
@@ -4356,7 +4496,7 @@ type Itimer struct {
 
 func (x *Itimer) Reset() {
 	*x = Itimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4368,7 +4508,7 @@ func (x *Itimer) String() string {
 func (*Itimer) ProtoMessage() {}
 
 func (x *Itimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4381,7 +4521,7 @@ func (x *Itimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Itimer.ProtoReflect.Descriptor instead.
 func (*Itimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{36}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Itimer) GetValueNs() int64 {
@@ -4415,7 +4555,7 @@ type PosixTimer struct {
 
 func (x *PosixTimer) Reset() {
 	*x = PosixTimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4427,7 +4567,7 @@ func (x *PosixTimer) String() string {
 func (*PosixTimer) ProtoMessage() {}
 
 func (x *PosixTimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4440,7 +4580,7 @@ func (x *PosixTimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixTimer.ProtoReflect.Descriptor instead.
 func (*PosixTimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{37}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PosixTimer) GetId() int32 {
@@ -4517,7 +4657,7 @@ type PageIndex struct {
 
 func (x *PageIndex) Reset() {
 	*x = PageIndex{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4529,7 +4669,7 @@ func (x *PageIndex) String() string {
 func (*PageIndex) ProtoMessage() {}
 
 func (x *PageIndex) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4542,7 +4682,7 @@ func (x *PageIndex) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageIndex.ProtoReflect.Descriptor instead.
 func (*PageIndex) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{38}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PageIndex) GetChunks() []*Chunk {
@@ -4572,7 +4712,7 @@ type Shared struct {
 
 func (x *Shared) Reset() {
 	*x = Shared{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4584,7 +4724,7 @@ func (x *Shared) String() string {
 func (*Shared) ProtoMessage() {}
 
 func (x *Shared) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4597,7 +4737,7 @@ func (x *Shared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shared.ProtoReflect.Descriptor instead.
 func (*Shared) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{39}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Shared) GetPid() int32 {
@@ -4640,7 +4780,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4652,7 +4792,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4665,7 +4805,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{40}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Chunk) GetFileOffset() uint64 {
@@ -4734,7 +4874,7 @@ type Extent struct {
 
 func (x *Extent) Reset() {
 	*x = Extent{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[41]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4746,7 +4886,7 @@ func (x *Extent) String() string {
 func (*Extent) ProtoMessage() {}
 
 func (x *Extent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[41]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4759,7 +4899,7 @@ func (x *Extent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extent.ProtoReflect.Descriptor instead.
 func (*Extent) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{41}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Extent) GetAddr() uint64 {
@@ -4781,7 +4921,7 @@ var File_internal_image_imagepb_image_proto protoreflect.FileDescriptor
 const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\n" +
 	"\"internal/image/imagepb/image.proto\x12\n" +
-	"esky.image\"\xa5\t\n" +
+	"esky.image\"\xd5\t\n" +
 	"\x05Image\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1e\n" +
 	"\n" +
@@ -4819,7 +4959,17 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\fposix_queues\x18\xa3\x01 \x03(\v2\x16.esky.image.PosixQueueR\vposixQueues\x12$\n" +
 	"\x04ptys\x18\xa4\x01 \x03(\v2\x0f.esky.image.PtyR\x04ptys\x12+\n" +
 	"\x06origin\x18\xdc\x01 \x01(\v2\x12.esky.image.OriginR\x06origin\x12\x1c\n" +
-	"\tshim_mode\x18\xc8\x01 \x01(\bR\bshimMode\"n\n" +
+	"\tshim_mode\x18\xc8\x01 \x01(\bR\bshimMode\x12.\n" +
+	"\aforeign\x18\xf4\x03 \x01(\v2\x13.esky.image.ForeignR\aforeign\"n\n" +
+	"\aForeign\x12\x1a\n" +
+	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12-\n" +
+	"\x05files\x18\x03 \x03(\v2\x17.esky.image.ForeignFileR\x05files\"k\n" +
+	"\vForeignFile\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x1c\n" +
+	"\tdirectory\x18\x03 \x01(\bR\tdirectory\x12\x16\n" +
+	"\x06number\x18\x04 \x01(\rR\x06number\"n\n" +
 	"\x06Origin\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x04R\x05start\x12\x17\n" +
@@ -5302,7 +5452,7 @@ func file_internal_image_imagepb_image_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_image_imagepb_image_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(Process_State)(0),     // 0: esky.image.Process.State
 	(Vma_Kind)(0),          // 1: esky.image.Vma.Kind
@@ -5313,108 +5463,112 @@ var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(Socket_State)(0),      // 6: esky.image.Socket.State
 	(Chunk_Codec)(0),       // 7: esky.image.Chunk.Codec
 	(*Image)(nil),          // 8: esky.image.Image
-	(*Origin)(nil),         // 9: esky.image.Origin
-	(*Host)(nil),           // 10: esky.image.Host
-	(*MappedFile)(nil),     // 11: esky.image.MappedFile
-	(*Clocks)(nil),         // 12: esky.image.Clocks
-	(*Process)(nil),        // 13: esky.image.Process
-	(*Thread)(nil),         // 14: esky.image.Thread
-	(*Mm)(nil),             // 15: esky.image.Mm
-	(*Vma)(nil),            // 16: esky.image.Vma
-	(*Fd)(nil),             // 17: esky.image.Fd
-	(*OpenFile)(nil),       // 18: esky.image.OpenFile
-	(*EpollItem)(nil),      // 19: esky.image.EpollItem
-	(*InotifyWatch)(nil),   // 20: esky.image.InotifyWatch
-	(*Timerfd)(nil),        // 21: esky.image.Timerfd
-	(*FileLock)(nil),       // 22: esky.image.FileLock
-	(*JobFile)(nil),        // 23: esky.image.JobFile
-	(*Object)(nil),         // 24: esky.image.Object
-	(*IpcPerm)(nil),        // 25: esky.image.IpcPerm
-	(*SysvSegment)(nil),    // 26: esky.image.SysvSegment
-	(*SysvSemaphores)(nil), // 27: esky.image.SysvSemaphores
-	(*SemUndo)(nil),        // 28: esky.image.SemUndo
-	(*SysvQueue)(nil),      // 29: esky.image.SysvQueue
-	(*SysvMessage)(nil),    // 30: esky.image.SysvMessage
-	(*PosixQueue)(nil),     // 31: esky.image.PosixQueue
-	(*PosixMessage)(nil),   // 32: esky.image.PosixMessage
-	(*Pty)(nil),            // 33: esky.image.Pty
-	(*Termios)(nil),        // 34: esky.image.Termios
-	(*Pipe)(nil),           // 35: esky.image.Pipe
-	(*SocketPair)(nil),     // 36: esky.image.SocketPair
-	(*SocketEnd)(nil),      // 37: esky.image.SocketEnd
-	(*Socket)(nil),         // 38: esky.image.Socket
-	(*SocketOption)(nil),   // 39: esky.image.SocketOption
-	(*SocketMessage)(nil),  // 40: esky.image.SocketMessage
-	(*Rlimit)(nil),         // 41: esky.image.Rlimit
-	(*SigAction)(nil),      // 42: esky.image.SigAction
-	(*Siginfo)(nil),        // 43: esky.image.Siginfo
-	(*Itimer)(nil),         // 44: esky.image.Itimer
-	(*PosixTimer)(nil),     // 45: esky.image.PosixTimer
-	(*PageIndex)(nil),      // 46: esky.image.PageIndex
-	(*Shared)(nil),         // 47: esky.image.Shared
-	(*Chunk)(nil),          // 48: esky.image.Chunk
-	(*Extent)(nil),         // 49: esky.image.Extent
+	(*Foreign)(nil),        // 9: esky.image.Foreign
+	(*ForeignFile)(nil),    // 10: esky.image.ForeignFile
+	(*Origin)(nil),         // 11: esky.image.Origin
+	(*Host)(nil),           // 12: esky.image.Host
+	(*MappedFile)(nil),     // 13: esky.image.MappedFile
+	(*Clocks)(nil),         // 14: esky.image.Clocks
+	(*Process)(nil),        // 15: esky.image.Process
+	(*Thread)(nil),         // 16: esky.image.Thread
+	(*Mm)(nil),             // 17: esky.image.Mm
+	(*Vma)(nil),            // 18: esky.image.Vma
+	(*Fd)(nil),             // 19: esky.image.Fd
+	(*OpenFile)(nil),       // 20: esky.image.OpenFile
+	(*EpollItem)(nil),      // 21: esky.image.EpollItem
+	(*InotifyWatch)(nil),   // 22: esky.image.InotifyWatch
+	(*Timerfd)(nil),        // 23: esky.image.Timerfd
+	(*FileLock)(nil),       // 24: esky.image.FileLock
+	(*JobFile)(nil),        // 25: esky.image.JobFile
+	(*Object)(nil),         // 26: esky.image.Object
+	(*IpcPerm)(nil),        // 27: esky.image.IpcPerm
+	(*SysvSegment)(nil),    // 28: esky.image.SysvSegment
+	(*SysvSemaphores)(nil), // 29: esky.image.SysvSemaphores
+	(*SemUndo)(nil),        // 30: esky.image.SemUndo
+	(*SysvQueue)(nil),      // 31: esky.image.SysvQueue
+	(*SysvMessage)(nil),    // 32: esky.image.SysvMessage
+	(*PosixQueue)(nil),     // 33: esky.image.PosixQueue
+	(*PosixMessage)(nil),   // 34: esky.image.PosixMessage
+	(*Pty)(nil),            // 35: esky.image.Pty
+	(*Termios)(nil),        // 36: esky.image.Termios
+	(*Pipe)(nil),           // 37: esky.image.Pipe
+	(*SocketPair)(nil),     // 38: esky.image.SocketPair
+	(*SocketEnd)(nil),      // 39: esky.image.SocketEnd
+	(*Socket)(nil),         // 40: esky.image.Socket
+	(*SocketOption)(nil),   // 41: esky.image.SocketOption
+	(*SocketMessage)(nil),  // 42: esky.image.SocketMessage
+	(*Rlimit)(nil),         // 43: esky.image.Rlimit
+	(*SigAction)(nil),      // 44: esky.image.SigAction
+	(*Siginfo)(nil),        // 45: esky.image.Siginfo
+	(*Itimer)(nil),         // 46: esky.image.Itimer
+	(*PosixTimer)(nil),     // 47: esky.image.PosixTimer
+	(*PageIndex)(nil),      // 48: esky.image.PageIndex
+	(*Shared)(nil),         // 49: esky.image.Shared
+	(*Chunk)(nil),          // 50: esky.image.Chunk
+	(*Extent)(nil),         // 51: esky.image.Extent
 }
 var file_internal_image_imagepb_image_proto_depIdxs = []int32{
-	10, // 0: esky.image.Image.host:type_name -> esky.image.Host
-	12, // 1: esky.image.Image.clocks:type_name -> esky.image.Clocks
-	13, // 2: esky.image.Image.processes:type_name -> esky.image.Process
-	18, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
-	24, // 4: esky.image.Image.objects:type_name -> esky.image.Object
-	35, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
-	36, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
-	23, // 7: esky.image.Image.job_files:type_name -> esky.image.JobFile
-	26, // 8: esky.image.Image.sysv_segments:type_name -> esky.image.SysvSegment
-	27, // 9: esky.image.Image.sysv_semaphores:type_name -> esky.image.SysvSemaphores
-	29, // 10: esky.image.Image.sysv_queues:type_name -> esky.image.SysvQueue
-	31, // 11: esky.image.Image.posix_queues:type_name -> esky.image.PosixQueue
-	33, // 12: esky.image.Image.ptys:type_name -> esky.image.Pty
-	9,  // 13: esky.image.Image.origin:type_name -> esky.image.Origin
-	11, // 14: esky.image.Host.files:type_name -> esky.image.MappedFile
-	0,  // 15: esky.image.Process.state:type_name -> esky.image.Process.State
-	14, // 16: esky.image.Process.threads:type_name -> esky.image.Thread
-	15, // 17: esky.image.Process.mm:type_name -> esky.image.Mm
-	16, // 18: esky.image.Process.vmas:type_name -> esky.image.Vma
-	17, // 19: esky.image.Process.fds:type_name -> esky.image.Fd
-	41, // 20: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
-	42, // 21: esky.image.Process.sigactions:type_name -> esky.image.SigAction
-	43, // 22: esky.image.Process.pending:type_name -> esky.image.Siginfo
-	44, // 23: esky.image.Process.itimers:type_name -> esky.image.Itimer
-	45, // 24: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
-	28, // 25: esky.image.Process.sem_undo:type_name -> esky.image.SemUndo
-	43, // 26: esky.image.Thread.pending:type_name -> esky.image.Siginfo
-	1,  // 27: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
-	49, // 28: esky.image.Vma.guards:type_name -> esky.image.Extent
-	2,  // 29: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
-	19, // 30: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
-	21, // 31: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
-	22, // 32: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
-	34, // 33: esky.image.OpenFile.termios:type_name -> esky.image.Termios
-	20, // 34: esky.image.OpenFile.inotify:type_name -> esky.image.InotifyWatch
-	38, // 35: esky.image.OpenFile.socket:type_name -> esky.image.Socket
-	3,  // 36: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
-	4,  // 37: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
-	5,  // 38: esky.image.Object.kind:type_name -> esky.image.Object.Kind
-	25, // 39: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
-	25, // 40: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
-	25, // 41: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
-	30, // 42: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
-	32, // 43: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
-	34, // 44: esky.image.Pty.termios:type_name -> esky.image.Termios
-	37, // 45: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
-	6,  // 46: esky.image.Socket.state:type_name -> esky.image.Socket.State
-	39, // 47: esky.image.Socket.options:type_name -> esky.image.SocketOption
-	40, // 48: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
-	48, // 49: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
-	47, // 50: esky.image.PageIndex.shared:type_name -> esky.image.Shared
-	49, // 51: esky.image.Shared.extents:type_name -> esky.image.Extent
-	7,  // 52: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
-	49, // 53: esky.image.Chunk.extents:type_name -> esky.image.Extent
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	12, // 0: esky.image.Image.host:type_name -> esky.image.Host
+	14, // 1: esky.image.Image.clocks:type_name -> esky.image.Clocks
+	15, // 2: esky.image.Image.processes:type_name -> esky.image.Process
+	20, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
+	26, // 4: esky.image.Image.objects:type_name -> esky.image.Object
+	37, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
+	38, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
+	25, // 7: esky.image.Image.job_files:type_name -> esky.image.JobFile
+	28, // 8: esky.image.Image.sysv_segments:type_name -> esky.image.SysvSegment
+	29, // 9: esky.image.Image.sysv_semaphores:type_name -> esky.image.SysvSemaphores
+	31, // 10: esky.image.Image.sysv_queues:type_name -> esky.image.SysvQueue
+	33, // 11: esky.image.Image.posix_queues:type_name -> esky.image.PosixQueue
+	35, // 12: esky.image.Image.ptys:type_name -> esky.image.Pty
+	11, // 13: esky.image.Image.origin:type_name -> esky.image.Origin
+	9,  // 14: esky.image.Image.foreign:type_name -> esky.image.Foreign
+	10, // 15: esky.image.Foreign.files:type_name -> esky.image.ForeignFile
+	13, // 16: esky.image.Host.files:type_name -> esky.image.MappedFile
+	0,  // 17: esky.image.Process.state:type_name -> esky.image.Process.State
+	16, // 18: esky.image.Process.threads:type_name -> esky.image.Thread
+	17, // 19: esky.image.Process.mm:type_name -> esky.image.Mm
+	18, // 20: esky.image.Process.vmas:type_name -> esky.image.Vma
+	19, // 21: esky.image.Process.fds:type_name -> esky.image.Fd
+	43, // 22: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
+	44, // 23: esky.image.Process.sigactions:type_name -> esky.image.SigAction
+	45, // 24: esky.image.Process.pending:type_name -> esky.image.Siginfo
+	46, // 25: esky.image.Process.itimers:type_name -> esky.image.Itimer
+	47, // 26: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
+	30, // 27: esky.image.Process.sem_undo:type_name -> esky.image.SemUndo
+	45, // 28: esky.image.Thread.pending:type_name -> esky.image.Siginfo
+	1,  // 29: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
+	51, // 30: esky.image.Vma.guards:type_name -> esky.image.Extent
+	2,  // 31: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
+	21, // 32: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
+	23, // 33: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
+	24, // 34: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
+	36, // 35: esky.image.OpenFile.termios:type_name -> esky.image.Termios
+	22, // 36: esky.image.OpenFile.inotify:type_name -> esky.image.InotifyWatch
+	40, // 37: esky.image.OpenFile.socket:type_name -> esky.image.Socket
+	3,  // 38: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
+	4,  // 39: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
+	5,  // 40: esky.image.Object.kind:type_name -> esky.image.Object.Kind
+	27, // 41: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
+	27, // 42: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
+	27, // 43: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
+	32, // 44: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
+	34, // 45: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
+	36, // 46: esky.image.Pty.termios:type_name -> esky.image.Termios
+	39, // 47: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
+	6,  // 48: esky.image.Socket.state:type_name -> esky.image.Socket.State
+	41, // 49: esky.image.Socket.options:type_name -> esky.image.SocketOption
+	42, // 50: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
+	50, // 51: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
+	49, // 52: esky.image.PageIndex.shared:type_name -> esky.image.Shared
+	51, // 53: esky.image.Shared.extents:type_name -> esky.image.Extent
+	7,  // 54: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
+	51, // 55: esky.image.Chunk.extents:type_name -> esky.image.Extent
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_internal_image_imagepb_image_proto_init() }
@@ -5428,7 +5582,7 @@ func file_internal_image_imagepb_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_image_imagepb_image_proto_rawDesc), len(file_internal_image_imagepb_image_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

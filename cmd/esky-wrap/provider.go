@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/esky-hpc/esky/internal/foreign"
+	"github.com/esky-hpc/esky/internal/image"
+	"github.com/esky-hpc/esky/internal/monitor"
+	"github.com/esky-hpc/esky/internal/native"
+	"github.com/esky-hpc/esky/internal/store"
+	"github.com/esky-hpc/esky/plugin"
+)
+
+// builtin are the providers besides our own engine that are part of this program.
+var builtin = map[string]func(version string) plugin.Provider{}
+
+// chooseEngine sets the engine of the provider that was asked for. Without one it
+// is the provider that made the job's images, and our own where there are none.
+func chooseEngine(c *cli.Context, cfg *monitor.Config) error {
+	name := c.String("provider")
+	if name == "" {
+		name = madeBy(cfg)
+	}
+	options, err := providerOptions(c.StringSlice("provider-opt"))
+	if err != nil {
+		return err
+	}
+	if name == native.Name {
+		if len(options) > 0 {
+			return bad("provider-opt", "the provider %s has none: use the flags of this command", name)
+		}
+		cfg.Engine = monitor.Native{}
+		return nil
+	}
+	f := foreign.Config{
+		Name: name, Options: options,
+		Say: func(text string) {
+			cfg.Reporter.Report(monitor.Event{Level: monitor.Warning, Event: "provider", Job: cfg.Name, Text: text})
+		},
+	}
+	if make, ok := builtin[name]; ok {
+		f.Builtin = make(c.App.Version)
+	} else if f.Found, err = plugin.Find(plugin.ProviderPrefix, name); err != nil {
+		return pluginError(err)
+	}
+	cfg.Engine, cfg.Foreign = foreign.New(f), true
+	return nil
+}
+
+// pluginError makes an error of ours of one of package plugin.
+func pluginError(err error) error {
+	var e *plugin.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	code := monitor.ExitCannot
+	if e.Kind == plugin.Usage {
+		code = monitor.ExitUsage
+	}
+	return monitor.Fail(code, e.Hint, "%w", err)
+}
+
+// madeBy is the provider that made the newest image of a job.
+func madeBy(cfg *monitor.Config) string {
+	if cfg.Name == "" {
+		return native.Name
+	}
+	s, err := store.Existing(cfg.Store, cfg.Name)
+	if err != nil {
+		return native.Name
+	}
+	all, err := s.Generations()
+	if err != nil || len(all) == 0 {
+		return native.Name
+	}
+	r, err := image.Open(all[0].Dir)
+	if err != nil {
+		return native.Name
+	}
+	defer r.Close()
+	if f := r.Meta().GetForeign(); f != nil {
+		return f.Provider
+	}
+	return native.Name
+}
+
+func providerOptions(list []string) (map[string]string, error) {
+	options := map[string]string{}
+	for _, o := range list {
+		name, value, ok := strings.Cut(o, "=")
+		if !ok || name == "" {
+			return nil, bad("provider-opt", "%q is not NAME=VALUE", o)
+		}
+		options[name] = value
+	}
+	return options, nil
+}

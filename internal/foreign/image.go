@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package foreign
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/esky-hpc/esky/internal/engine"
+	"github.com/esky-hpc/esky/internal/host"
+	"github.com/esky-hpc/esky/internal/image"
+	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/monitor"
+	"github.com/esky-hpc/esky/plugin"
+)
+
+// pack makes an image of what the provider has written to dir, by moving it.
+func (j *job) pack(ctx context.Context, p plugin.Provider, dir string, o engine.CheckpointOptions) (int64, error) {
+	d, err := p.Describe(ctx)
+	if err != nil {
+		return 0, monitorError(err)
+	}
+	w, err := image.Create(o.Dir, image.Codec{})
+	if err != nil {
+		return 0, err
+	}
+	defer w.Abort()
+	foreign := &imagepb.Foreign{Provider: d.Name, Version: d.Version}
+	if err := take(w, foreign, dir); err != nil {
+		return 0, err
+	}
+	if len(foreign.Files) == 0 {
+		return 0, monitorError(plugin.Errorf(plugin.Broken, "tell the author of the plugin", "provider %s has written no image", j.c.cfg.Name))
+	}
+	meta := o.Meta
+	meta.Foreign, meta.CreatedUnixNs = foreign, time.Now().UnixNano()
+	if meta.Host, err = host.Describe(); err != nil {
+		return 0, err
+	}
+	if err := w.Finish(meta); err != nil {
+		return 0, err
+	}
+	return w.Written(), nil
+}
+
+// take moves the files of a directory into an image.
+func take(w *image.Writer, f *imagepb.Foreign, dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		one := &imagepb.ForeignFile{Path: name, Mode: uint32(info.Mode().Perm()), Directory: d.IsDir()}
+		switch {
+		case d.IsDir():
+		case !info.Mode().IsRegular():
+			return monitorError(plugin.Errorf(plugin.Broken, "tell the author of the plugin", "provider %s has written %s, which is no ordinary file", f.Provider, name))
+		default:
+			one.Number = uint32(len(f.Files))
+			if err := w.Take(strconv.Itoa(int(one.Number)), path); err != nil {
+				return err
+			}
+		}
+		f.Files = append(f.Files, one)
+		return nil
+	})
+}
+
+// unpack checks every byte of an image and gives the provider its files again in
+// dir, without a copy where the file system has hard links.
+func (e *Engine) unpack(ctx context.Context, from, dir string, progress func(engine.Progress)) error {
+	r, err := image.Open(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	f := r.Meta().GetForeign()
+	switch {
+	case f == nil:
+		return monitor.Fail(monitor.ExitCannot, "leave --provider out", "image %s was made by esky itself, not by provider %s", from, e.cfg.Name)
+	case !e.made(f):
+		return monitor.Fail(monitor.ExitCannot, "resume it with --provider "+f.Provider, "image %s was made by provider %s, not by %s", from, f.Provider, e.cfg.Name)
+	}
+	if err := r.Verify(ctx, func(done, total int64) { progress(engine.Progress{Phase: "verify", Done: done, Total: total}) }); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	for _, one := range f.Files {
+		if !filepath.IsLocal(one.Path) {
+			return fmt.Errorf("image %s has a file %q", from, one.Path)
+		}
+		if err := putBack(one, filepath.Join(from, "files", strconv.Itoa(int(one.Number))), filepath.Join(dir, one.Path)); err != nil {
+			return fmt.Errorf("unpack image %s: %w", from, err)
+		}
+	}
+	return nil
+}
+
+// made tells whether an image is one of this provider. A plugin that was given by
+// its path may call itself otherwise; it says so itself when it sees the image.
+func (e *Engine) made(f *imagepb.Foreign) bool {
+	return f.Provider == e.cfg.Name || f.Provider == e.cfg.Found.Name || filepath.Base(e.cfg.Name) != e.cfg.Name
+}
+
+func putBack(f *imagepb.ForeignFile, from, to string) error {
+	if f.Directory {
+		return os.Mkdir(to, 0o700)
+	}
+	err := os.Link(from, to)
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EMLINK) {
+		return os.Symlink(from, to)
+	}
+	return err
+}

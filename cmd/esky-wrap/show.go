@@ -43,6 +43,7 @@ type contents struct {
 	Kernel     string        `json:"kernel"`
 	CPU        string        `json:"cpu_model"`
 	Features   int           `json:"cpu_features"`
+	Provider   string        `json:"provider,omitempty"`
 	Processes  []process     `json:"processes"`
 	Files      []string      `json:"open_files"`
 	Mapped     []string      `json:"mapped_files"`
@@ -94,6 +95,12 @@ func describe(r *image.Reader) contents {
 		Arch: m.GetHost().GetArch(), Kernel: m.GetHost().GetKernel(), CPU: m.GetHost().GetCpuModel(),
 		Features: len(m.GetHost().GetCpuFeatures()), Processes: []process{}, Files: []string{}, Mapped: m.GetMappedFiles(),
 	}
+	if f := m.GetForeign(); f != nil {
+		i.Provider = f.Provider + " " + f.Version
+		for _, one := range f.Files {
+			i.Files = append(i.Files, one.Path)
+		}
+	}
 	for _, p := range m.GetProcesses() {
 		i.Processes = append(i.Processes, process{
 			Pid: p.GetPid(), Ppid: p.GetPpid(), Name: p.GetComm(), Exe: p.GetExe(),
@@ -129,6 +136,9 @@ func (i contents) text() string {
 	row("command", "%s", strings.Join(i.Command, " "))
 	row("directory", "%s", i.Cwd)
 	row("host", "%s, %s, Linux %s, %s, %d CPU features", i.Host, i.Arch, i.Kernel, i.CPU, i.Features)
+	if i.Provider != "" {
+		row("provider", "%s", i.Provider)
+	}
 	for _, p := range i.Processes {
 		row("process", "%d (child of %d) %s, %s, %d threads, %d descriptors", p.Pid, p.Ppid, p.Name, p.State, p.Threads, p.Fds)
 	}

@@ -27,7 +27,7 @@ func (j *job) pack(ctx context.Context, p plugin.Provider, dir string, o engine.
 	if err != nil {
 		return 0, monitorError(err)
 	}
-	w, err := image.Create(o.Dir, image.Codec{})
+	w, err := image.CreateForeign(o.Dir)
 	if err != nil {
 		return 0, err
 	}

@@ -15,6 +15,10 @@ import (
 // used again; docs/format.md says what each one changed.
 const Version uint32 = 2
 
+// ForeignVersion is the version of images that another provider has made
+// (imagepb.Foreign): who does not know of these would resume an empty job.
+const ForeignVersion uint32 = 3
+
 // oldest is the oldest format version that this package reads.
 const oldest uint32 = 1
 

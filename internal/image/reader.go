@@ -95,8 +95,8 @@ func (r *Reader) openManifest() error {
 	if err != nil {
 		return r.damaged(manifestName, err)
 	}
-	if version < oldest || version > Version {
-		return &VersionError{r.dir.path, version, Version}
+	if version < oldest || version > ForeignVersion {
+		return &VersionError{r.dir.path, version, ForeignVersion}
 	}
 	if r.man, err = parseManifest(b); err != nil {
 		return r.damaged(manifestName, err)

@@ -39,7 +39,12 @@ type Writer struct {
 
 // Create begins an image in dir, which must exist, be empty, and be writable by
 // nobody else.
-func Create(dir string, codec Codec) (*Writer, error) {
+func Create(dir string, codec Codec) (*Writer, error) { return create(dir, codec, Version) }
+
+// CreateForeign begins an image for the files of another provider.
+func CreateForeign(dir string) (*Writer, error) { return create(dir, Codec{}, ForeignVersion) }
+
+func create(dir string, codec Codec, version uint32) (*Writer, error) {
 	encode, err := codec.encoder()
 	if err != nil {
 		return nil, err
@@ -49,7 +54,7 @@ func Create(dir string, codec Codec) (*Writer, error) {
 		return nil, fmt.Errorf("create image: %w", err)
 	}
 	w := &Writer{dir: d, encode: encode, kind: codec.Kind, scratch: newPool(),
-		man: manifest{version: Version, entries: map[string]entry{}}}
+		man: manifest{version: version, entries: map[string]entry{}}}
 	if err := w.begin(); err != nil {
 		w.close()
 		return nil, err
@@ -76,7 +81,7 @@ func (w *Writer) begin() error {
 	}
 	b := w.scratch.get()
 	defer w.scratch.put(b)
-	copy(b, header(Version))
+	copy(b, header(w.man.version))
 	w.next.Store(align)
 	return w.write(b[:align], 0)
 }

@@ -229,6 +229,9 @@ func (m *monitor) adopt(dir string) error {
 			m.key, strings.Join(meta.GetCommand(), " "), strings.Join(m.command, " "))})
 	}
 	m.command, m.cwd = meta.GetCommand(), meta.GetCwd()
+	if f := meta.GetForeign(); f != nil && !m.cfg.Foreign {
+		return Fail(ExitCannot, "resume it with --provider "+f.GetProvider(), "image %s was made by provider %s", dir, f.GetProvider())
+	}
 	return refuseTwin(meta.GetOrigin())
 }
 

@@ -47,6 +47,9 @@ func (d *Dump) addFlags(q *process, pb *imagepb.Process, from int, special []pro
 	if err != nil {
 		return err
 	}
+	if len(smaps) == 0 && q.snapshot != 0 {
+		return q.lostSnapshot()
+	}
 	smaps = append(smaps, special...)
 	slices.SortStableFunc(smaps, func(a, b procfs.Mapping) int { return cmp.Compare(a.Start, b.Start) })
 	snapshot := q.snapshot != 0
@@ -62,6 +65,9 @@ func (d *Dump) addFlags(q *process, pb *imagepb.Process, from int, special []pro
 			return &RefusedError{Reasons: []string{fmt.Sprintf("pid %d maps %s at %#x: %s", pb.Pid, v.Path, v.Start, why)}}
 		}
 		v.Flags = strings.Join(smaps[i].VmFlags, " ")
+		if isHuge(&smaps[i]) {
+			v.HugePageSize = smaps[i].KernelPageSize
+		}
 		if locked := d.before.locked[q.HostPid]; snapshot {
 			if i := containing(locked, v.Start); i >= 0 && !smaps[containing(smaps, v.Start)].Has("lo") {
 				v.Flags += " lo"
@@ -129,7 +135,7 @@ func privateMemory(q *process, pb *imagepb.Process, from int, special []procfs.M
 		switch {
 		case strings.Contains(" "+v.Flags+" ", " "+droppable+" "):
 			continue
-		case q.maps[indexOf(q.maps, v.Start)].Deleted: // all of it, see kindOf
+		case q.maps[indexOf(q.maps, v.Start)].Deleted && v.HugePageSize == 0: // all of it, see kindOf
 			ranges = pages.Subtract(ranges, guards)
 		default:
 			if ranges, err = pages.Scan(pagemap, v.Start, v.End); err != nil {

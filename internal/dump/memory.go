@@ -158,7 +158,7 @@ func (d *Dump) mappedObject(m *procfs.Mapping) (*object, error) {
 	if o.pb.Name == "" {
 		o.pb.Name = m.Path
 		switch {
-		case m.Path == "/dev/zero":
+		case m.Path == "/dev/zero", m.Path == hugeAnonymous:
 			o.pb.Kind = imagepb.Object_SHARED_ANON
 		case strings.HasPrefix(m.Path, "/memfd:"):
 			o.pb.Kind, o.pb.Name = imagepb.Object_MEMFD, strings.TrimPrefix(m.Path, "/memfd:")

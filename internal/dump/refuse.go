@@ -109,8 +109,8 @@ func refuseMaps(pid int, comm string, maps []procfs.Mapping) []string {
 
 func refuseMap(m *procfs.Mapping) string {
 	switch {
-	case m.Has("ht"):
-		return "huge pages of hugetlbfs are not carried yet"
+	case m.Has("ht") && !m.Deleted: // without a name they are memory like another
+		return "files of hugetlbfs are not carried: let the program use huge pages without a name (MAP_ANONYMOUS, memfd_create)"
 	case m.Has("io"), m.Has("pf"):
 		if m.Path == "[vvar]" || m.Path == "[vvar_vclock]" {
 			return ""

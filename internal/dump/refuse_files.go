@@ -72,6 +72,10 @@ func (f *file) refuseRegular() string {
 	switch f.fsType() {
 	case unix.NSFS_MAGIC:
 		return "a descriptor of a namespace cannot be carried"
+	case unix.HUGETLBFS_MAGIC:
+		if f.named() {
+			return "a file of hugetlbfs is not carried: let the program use huge pages without a name (MAP_ANONYMOUS, memfd_create)"
+		}
 	case secretMagic:
 		return "secret memory (memfd_secret) cannot be read by anybody else"
 	}

@@ -5,9 +5,12 @@ package dump
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
 )
 
@@ -27,12 +30,26 @@ func (d *Dump) snapshot() error {
 		return &noRoomError{0, errors.New("a process of the job adopts orphans (PR_SET_CHILD_SUBREAPER) and would adopt the snapshots")}
 	}
 	for _, q := range d.procs {
+		if slices.ContainsFunc(q.maps, func(m procfs.Mapping) bool { return isHuge(&m) }) {
+			return &noRoomError{q.Pid, errors.New("it has huge pages (MAP_HUGETLB), of which there may be none to be had for a copy")}
+		}
+	}
+	for _, q := range d.procs {
 		if err := q.fork(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// hugeAnonymous is what the kernel calls memory in huge pages that were asked for
+// (MAP_HUGETLB) and that is no file.
+const hugeAnonymous = "/anon_hugepage"
+
+// isHuge says that a mapping is such memory and private. After a fork a process
+// that writes to it may find that there is no page for a copy, which is its death
+// (SIGBUS; Documentation/admin-guide/mm/hugetlbpage.rst).
+func isHuge(m *procfs.Mapping) bool { return m.Path == hugeAnonymous && m.Deleted && !m.Shared() }
 
 func (d *Dump) hasSubreaper() bool {
 	for _, pb := range d.meta.Processes {
@@ -115,6 +132,15 @@ func (q *process) endHelper(helper int, nsPid uint64) error {
 		}
 	}
 	return q.batch(q.Leader(), 0, tracee.Sys("wait4", unix.SYS_WAIT4, nsPid, 0, unix.WALL, 0)).Run(q.stub.Code)
+}
+
+// lostSnapshot says how a snapshot ended that nobody but us should end.
+func (q *process) lostSnapshot() error {
+	s, _, err := tracee.TryWait(q.snapshot, time.Now())
+	if err == nil {
+		err = tracee.ErrGone
+	}
+	return fmt.Errorf("the snapshot of pid %d (process %d of the host) has been ended from outside (%s): %w", q.Pid, q.snapshot, s, err)
 }
 
 // endSnapshots kills the snapshots and waits for them, so that no next freeze

@@ -41,6 +41,9 @@ func (p *proc) clear(keep []pages.Range) error {
 	if err != nil {
 		return err
 	}
+	if len(maps) == 0 {
+		return fmt.Errorf("it has no memory any more: %w", tracee.ErrGone)
+	}
 	s := p.script()
 	for i := range maps {
 		m := &maps[i]
@@ -209,6 +212,12 @@ func (p *proc) mapAll(r *restorer) error {
 		if v.Kind == imagepb.Vma_OBJECT && r.meta.Objects[v.Object].Kind == imagepb.Object_SYSV {
 			if err := p.attach(r, v); err != nil {
 				return fmt.Errorf("attach %s: %w", r.meta.Objects[v.Object].Name, err)
+			}
+			continue
+		}
+		if v.HugePageSize != 0 {
+			if err := p.mapHuge(r, v); err != nil {
+				return err
 			}
 			continue
 		}

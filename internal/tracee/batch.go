@@ -92,12 +92,23 @@ func (b *Batch) Finish() error {
 			}
 			keepStray(b.Tid)
 		case !sentMeanwhile(b.Tid, s):
-			return fmt.Errorf("thread %d %s in a batch", b.Tid, s)
+			return fmt.Errorf("thread %d %s in a batch%s", b.Tid, s, whereFault(b.Tid))
 		}
 		if err := Cont(b.Tid, passOn(s)); err != nil {
 			return err
 		}
 	}
+}
+
+// whereFault tells, of a thread that a signal stopped, who sent that and where it was.
+func whereFault(tid int) string {
+	info, err := signalInfo(tid)
+	regs, regsErr := GetRegs(tid)
+	if err != nil || regsErr != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (code %d, address %#x, at %#x, record %#x, %d left)",
+		info.code, info.addr, regs.IP(), regs.Rbx, regs.Rbp)
 }
 
 // sentMeanwhile says that somebody sent SIGSTOP: first the signal is reported,

@@ -90,10 +90,24 @@ func byKernel(tid int) (bool, error) {
 
 // signalCode is the si_code of the signal that a thread is stopped for.
 func signalCode(tid int) (int32, error) {
+	info, err := signalInfo(tid)
+	return info.code, err
+}
+
+// siginfo is what matters of a siginfo_t, see sigaction(2).
+type siginfo struct {
+	code int32
+	addr uint64 // of a fault
+}
+
+func signalInfo(tid int) (siginfo, error) {
 	var info [siginfoSize]byte
 	err := ptrace(ptraceGetSiginfo, tid, 0, uintptr(unsafe.Pointer(&info[0])))
-	const siCode = 8
-	return int32(binary.LittleEndian.Uint32(info[siCode:])), wrap("read the signal of", tid, err)
+	const siCode, siAddr = 8, 16
+	return siginfo{
+		code: int32(binary.LittleEndian.Uint32(info[siCode:])),
+		addr: binary.LittleEndian.Uint64(info[siAddr:]),
+	}, wrap("read the signal of", tid, err)
 }
 
 // Pending returns the queued siginfo_t structures of the thread, or of the

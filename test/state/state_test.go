@@ -92,9 +92,14 @@ var ports sync.Mutex
 func all(t *testing.T, table *harness.Table, messages *refusals, b build) {
 	table.Set(b.name(), "alone", "left out")
 	binary := b.install(t)
-	if b.argv[0] == "inet" {
+	switch b.argv[0] {
+	case "inet":
 		ports.Lock()
 		defer ports.Unlock()
+	case "hugetlb":
+		huge.Lock()
+		t.Cleanup(huge.Unlock)
+		harness.HugePages(t, 8)
 	}
 	table.Set(b.name(), "alone", "FAILED")
 	j := b.job(t, binary)

@@ -2003,11 +2003,12 @@ type Vma struct {
 	Offset        uint64                 `protobuf:"varint,5,opt,name=offset" json:"offset,omitempty"`
 	Path          string                 `protobuf:"bytes,6,opt,name=path" json:"path,omitempty"` // of the file to map; empty for anonymous memory and objects
 	Kind          Vma_Kind               `protobuf:"varint,7,opt,name=kind,enum=esky.image.Vma_Kind" json:"kind,omitempty"`
-	Object        uint32                 `protobuf:"varint,8,opt,name=object" json:"object,omitempty"`                                  // for OBJECT
-	Flags         string                 `protobuf:"bytes,9,opt,name=flags" json:"flags,omitempty"`                                     // VmFlags of smaps, as the kernel spells them
-	Name          string                 `protobuf:"bytes,10,opt,name=name" json:"name,omitempty"`                                      // [heap], [stack], [anon:…], [vvar_vclock], for people and for VVAR
-	WritableFile  bool                   `protobuf:"varint,11,opt,name=writable_file,json=writableFile" json:"writable_file,omitempty"` // a shared file mapping that was opened for writing
-	Guards        []*Extent              `protobuf:"bytes,140,rep,name=guards" json:"guards,omitempty"`                                 // guard regions (MADV_GUARD_INSTALL)
+	Object        uint32                 `protobuf:"varint,8,opt,name=object" json:"object,omitempty"`                                     // for OBJECT
+	Flags         string                 `protobuf:"bytes,9,opt,name=flags" json:"flags,omitempty"`                                        // VmFlags of smaps, as the kernel spells them
+	Name          string                 `protobuf:"bytes,10,opt,name=name" json:"name,omitempty"`                                         // [heap], [stack], [anon:…], [vvar_vclock], for people and for VVAR
+	WritableFile  bool                   `protobuf:"varint,11,opt,name=writable_file,json=writableFile" json:"writable_file,omitempty"`    // a shared file mapping that was opened for writing
+	Guards        []*Extent              `protobuf:"bytes,140,rep,name=guards" json:"guards,omitempty"`                                    // guard regions (MADV_GUARD_INSTALL)
+	HugePageSize  uint64                 `protobuf:"varint,420,opt,name=huge_page_size,json=hugePageSize" json:"huge_page_size,omitempty"` // of memory in huge pages that were asked for (MAP_HUGETLB), else 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2124,6 +2125,13 @@ func (x *Vma) GetGuards() []*Extent {
 		return x.Guards
 	}
 	return nil
+}
+
+func (x *Vma) GetHugePageSize() uint64 {
+	if x != nil {
+		return x.HugePageSize
+	}
+	return 0
 }
 
 type Fd struct {
@@ -5110,7 +5118,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\tenv_start\x18\n" +
 	" \x01(\x04R\benvStart\x12\x17\n" +
 	"\aenv_end\x18\v \x01(\x04R\x06envEnd\x12\x12\n" +
-	"\x04auxv\x18\f \x01(\fR\x04auxv\"\xff\x02\n" +
+	"\x04auxv\x18\f \x01(\fR\x04auxv\"\xa6\x03\n" +
 	"\x03Vma\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\x12\x12\n" +
@@ -5124,7 +5132,8 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x04name\x18\n" +
 	" \x01(\tR\x04name\x12#\n" +
 	"\rwritable_file\x18\v \x01(\bR\fwritableFile\x12+\n" +
-	"\x06guards\x18\x8c\x01 \x03(\v2\x12.esky.image.ExtentR\x06guards\":\n" +
+	"\x06guards\x18\x8c\x01 \x03(\v2\x12.esky.image.ExtentR\x06guards\x12%\n" +
+	"\x0ehuge_page_size\x18\xa4\x03 \x01(\x04R\fhugePageSize\":\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04ANON\x10\x00\x12\b\n" +
 	"\x04FILE\x10\x01\x12\n" +

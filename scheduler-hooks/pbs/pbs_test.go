@@ -3,7 +3,10 @@
 package pbs
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +83,46 @@ func TestHook(t *testing.T) {
 	}
 	if out, err := exec.Command(python, "-c", stand).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// host is a stand-in for a host that starts: what it publishes, by the program
+// that the hook is told to ask.
+const host = `
+import sys, types
+pbs = types.ModuleType("pbs")
+pbs.LOG_WARNING, said = 4, []
+class Vnode:
+    def __init__(self): self.resources_available = {}
+class Event:
+    vnode_list = {"n1": Vnode()}
+pbs.event = Event
+pbs.get_local_nodename = lambda: "n1"
+pbs.logmsg = lambda level, text: said.append(text)
+sys.modules["pbs"] = pbs
+text = open("esky_label.py").read().replace("/usr/local/bin/esky-wrap", sys.argv[1])
+exec(text, {})
+print(Event.vnode_list["n1"].resources_available, said)
+`
+
+func TestLabelHook(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("python3 is not installed")
+	}
+	for says, want := range map[string]string{
+		"#!/bin/sh\necho amd64-3f2a9c01de46 $(test $# = 1 && echo $1 >&2)\n": "{'esky_label': 'amd64-3f2a9c01de46'} []\n",
+		"#!/bin/sh\necho 'a b;c'\n":   "{} [\"esky: no label: 'a b;c' is no label\"]\n",
+		"#!/bin/sh\necho x; exit 1\n": "{} [",
+	} {
+		wrap := filepath.Join(t.TempDir(), "esky-wrap")
+		if err := os.WriteFile(wrap, []byte(says), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(python, "-c", host, wrap).CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), want) {
+			t.Errorf("%q: %v, %s", says, err, out)
+		}
 	}
 }
 

@@ -106,7 +106,9 @@ func (m *monitor) park() (int, error) {
 // handBack gives the job to the scheduler, to be run again.
 func (m *monitor) handBack(ctx context.Context, what string) (int, error) {
 	m.letGo()
-	a := m.cfg.Adapter.Leave(ctx, m.cfg.Facts, m.job)
+	facts := m.cfg.Facts
+	facts.Now = time.Now()
+	a := m.cfg.Adapter.Leave(ctx, facts, m.job)
 	text := fmt.Sprintf("%s: %s", m.key, what)
 	if a.Note != "" {
 		text += "; " + a.Note

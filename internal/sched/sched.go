@@ -43,7 +43,7 @@ type Facts struct {
 	Command []string  // the program that esky runs, with its arguments
 	Dir     string    // its working directory
 	Pid     int       // of the monitor, as the scheduler sees it
-	Now     time.Time // when the facts were gathered
+	Now     time.Time // when the adapter is asked
 	Stdout  Stream    // the monitor's descriptor 1
 
 	Read   func(path string) (string, error) // a small file that the scheduler wrote for the job

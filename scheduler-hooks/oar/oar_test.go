@@ -3,12 +3,24 @@
 package oar
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/esky-hpc/esky/internal/sched"
 	"github.com/esky-hpc/esky/internal/sched/schedtest"
 )
+
+// oarstat is the beginning of an answer of OAR 2.5.9.
+const oarstat = `Job_Id: 9
+    job_array_id = 9
+    name = 
+    owner = esk
+    state = Running
+    wanted_resources = -l "{type = 'default'}/network_address=1,walltime=0:6:10" 
+    types = besteffort, idempotent
+    command = ./job.sh
+`
 
 func TestAdapter(t *testing.T) {
 	key := sched.CommandKey([]string{"./prog", "1"}, "/work")
@@ -20,6 +32,20 @@ func TestAdapter(t *testing.T) {
 				Scheduler: "oar", ID: "9", Key: key, Attempt: 7, End: schedtest.Began.Add(2 * time.Hour),
 			},
 			Warning: advice, Leave: sched.Action{Exit: 99},
+		},
+		"which OAR says will come back": {
+			Env:     map[string]string{"OAR_JOB_ID": "9", "ESKY_RESUBMIT": "x"},
+			Answers: map[string]string{"oarstat -f -j 9": oarstat},
+			Job:     sched.Job{Scheduler: "oar", ID: "9", Key: key, Attempt: 7},
+			Leave:   sched.Action{Exit: 99},
+		},
+		"which will not": {
+			Env:     map[string]string{"OAR_JOB_ID": "9", "ESKY_RESUBMIT": "x"},
+			Answers: map[string]string{"oarstat -f -j 9": strings.Replace(oarstat, "besteffort, idempotent", "besteffort", 1)},
+			Job: sched.Job{
+				Scheduler: "oar", ID: "9", Key: key, Attempt: 7, NoReturn: "it is not of type idempotent (oarsub -t idempotent)",
+			},
+			Leave: sched.Action{Exit: 99},
 		},
 		"of an array, in an old version": {
 			Env:     map[string]string{"OAR_JOBID": "11", "OAR_ARRAY_INDEX": "3"},

@@ -115,6 +115,7 @@ type Dump struct {
 
 	news   news
 	before *beforehand
+	noRoom error // why there is to be no snapshot, or nil
 }
 
 // freezeLimit is how long all threads together may take to stop.
@@ -162,6 +163,9 @@ func (d *Dump) stopAndDescribe(ctx context.Context) (err error) {
 	if d.before, err = preflight(d.o.Tree); err != nil {
 		return err
 	}
+	if d.noRoom, err = d.lookForRoom(); err != nil {
+		return err
+	}
 	if err := d.startAgent(); err != nil {
 		return err
 	}
@@ -177,6 +181,9 @@ func (d *Dump) stopAndDescribe(ctx context.Context) (err error) {
 	}
 	if d.o.Stop {
 		return nil
+	}
+	if d.noRoom != nil {
+		return d.withoutSnapshot(d.noRoom)
 	}
 	d.endAgent()
 	if err := d.snapshot(); err != nil {

@@ -22,6 +22,7 @@ import (
 type beforehand struct {
 	notForked map[int][]procfs.Mapping // what a fork leaves out or wipes
 	locked    map[int][]procfs.Mapping // a fork unlocks all memory (mlock(2))
+	cost      int64                    // at most, of a snapshot in bytes (room.go)
 }
 
 func (b *beforehand) note(pid int, m *procfs.Mapping) {
@@ -29,6 +30,7 @@ func (b *beforehand) note(pid int, m *procfs.Mapping) {
 	if m.Has("dc") && !m.Has("io") && !m.Has("pf") || m.Has("wf") && !m.Has(droppable) {
 		b.notForked[pid] = append(b.notForked[pid], *m)
 	}
+	b.cost += snapshotCost(m)
 	if m.Has("lo") {
 		b.locked[pid] = append(b.locked[pid], *m)
 	}

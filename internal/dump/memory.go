@@ -49,7 +49,7 @@ func (d *Dump) collectVmas(q *process, pb *imagepb.Process) error {
 		}
 		pb.Vmas = append(pb.Vmas, v)
 	}
-	if d.o.Stop {
+	if d.still() {
 		return nil
 	}
 	return d.copyNotForked(q, pb)
@@ -292,7 +292,7 @@ func (d *Dump) saveView(o *object, v view, part pages.Range) error {
 		read = orZero(read)
 	}
 	s.ReadAt = read
-	if !d.o.Stop {
+	if !d.still() {
 		if s.ReadAt, err = copyRanges(there, read); err != nil {
 			return err
 		}

@@ -204,7 +204,7 @@ func (d *Dump) saveSparse(o *object, file *os.File, there []pages.Range) error {
 		}
 		return err
 	}}
-	if !d.o.Stop {
+	if !d.still() {
 		defer file.Close()
 		var err error
 		if s.ReadAt, err = copyRanges(there, s.ReadAt); err != nil {

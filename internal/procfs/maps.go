@@ -28,7 +28,8 @@ type Mapping struct {
 
 	// Of smaps only.
 	VmFlags                    []string // two letters each, see proc_pid_smaps(5)
-	Rss, Anonymous, AnonHuge   uint64
+	Rss, Pss                   uint64
+	Anonymous, AnonHuge        uint64
 	SharedClean, SharedDirty   uint64
 	PrivateClean, PrivateDirty uint64
 	Swap, Locked               uint64

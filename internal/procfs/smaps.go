@@ -81,6 +81,8 @@ func (m *Mapping) counter(name []byte) *uint64 {
 	switch string(name) {
 	case "Rss":
 		return &m.Rss
+	case "Pss":
+		return &m.Pss
 	case "Anonymous":
 		return &m.Anonymous
 	case "AnonHugePages":

@@ -67,7 +67,7 @@ func TestParseSmaps(t *testing.T) {
 		{
 			Start: 0x7ff0000, End: 0x8000000, Perms: "rw-p", Path: "[stack]",
 			VmFlags: []string{"rd", "wr", "mr", "mw", "me", "gd", "ac", "sd"},
-			Rss:     84 << 10, Anonymous: 80 << 10, AnonHuge: 2 << 20,
+			Rss:     84 << 10, Pss: 84 << 10, Anonymous: 80 << 10, AnonHuge: 2 << 20,
 			SharedClean: 1 << 10, SharedDirty: 2 << 10, PrivateClean: 3 << 10, PrivateDirty: 84 << 10,
 			Swap: 8 << 10, Locked: 12 << 10, KernelPageSize: 4 << 10, ProtectionKey: 5,
 		},

@@ -19,6 +19,7 @@ const module = "github.com/esky-hpc/esky/"
 var levels = map[string]int{
 	"internal/image/imagepb": 0,
 	"internal/procfs":        0,
+	"internal/cgroup":        0,
 	"internal/pty":           0,
 	"internal/tracee":        0,
 	"internal/ids":           0,

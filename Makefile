@@ -17,7 +17,7 @@ RUNNER   = $(GO) run ./test/runner
 BINARIES = bin/esky-wrap bin/esky-hook bin/esky-provider
 SHELL_SCRIPTS = $(shell grep -rlE --exclude-dir=.git --exclude-dir=bin --exclude-dir=build --exclude='*.md' --exclude='*.go' --exclude='*.txt' '^\#!.*[/ ](ba)?sh$$' .)
 
-.PHONY: all build shim help demo bench lab-slurm lab-slurm-down \
+.PHONY: all build shim help demo bench lab-slurm lab-slurm-down lab-gridengine lab-gridengine-down \
         test test-all test-unit test-state test-real test-apps test-fault test-stress test-lab race \
         lint fmt proto install uninstall clean FORCE
 
@@ -91,6 +91,17 @@ lab-slurm: build ## Start a Slurm of two hosts on this machine to play with
 
 lab-slurm-down: ## Stop that Slurm and remove its files
 	test/lab/slurm down
+
+lab-gridengine: build ## Start a Grid Engine of two hosts on this machine to play with
+	test/lab/gridengine up
+	@echo
+	@echo "Two hosts are up."
+	@echo "  test/lab/example gridengine    a suspended job goes on on the other host"
+	@echo "  test/lab/gridengine help       to give it jobs of your own"
+	@echo "  make lab-gridengine-down       to take it down again"
+
+lab-gridengine-down: ## Stop that Grid Engine and remove its files
+	test/lab/gridengine down
 
 lint: shim ## gofmt, go vet, staticcheck, shellcheck
 	@test -z "$$(gofmt -l cmd internal plugin scheduler-hooks shim test contrib tools 2>/dev/null | tee /dev/stderr)"

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -69,17 +70,17 @@ func (j job) endStray(proc string, pid int) (bool, error) {
 	return true, nil
 }
 
-// owns tells from an environment whether esky started that process in this job.
+// owns tells from an environment whether esky started that process in this job,
+// which Slurm names by one variable and Grid Engine by two.
 func (j job) owns(environ []byte) bool {
-	var ours, wrapped bool
+	env := map[string]string{}
 	for kv := range bytes.SplitSeq(environ, []byte{0}) {
 		name, value, _ := bytes.Cut(kv, []byte{'='})
-		switch string(name) {
-		case "SLURM_JOB_ID":
-			ours = string(value) == j.id
-		case "ESKY_JOB":
-			wrapped = len(value) > 0
-		}
+		env[string(name)] = string(value)
 	}
-	return ours && wrapped
+	ids := []string{env["SLURM_JOB_ID"], env["JOB_ID"]}
+	if task := env["SGE_TASK_ID"]; task != "" && task != "undefined" {
+		ids[1] += "." + task
+	}
+	return env["ESKY_JOB"] != "" && j.id != "" && slices.Contains(ids, j.id)
 }

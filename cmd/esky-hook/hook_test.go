@@ -44,6 +44,9 @@ func TestOwns(t *testing.T) {
 		"SLURM_JOB_ID=12\x00ESKY_JOB=\x00":          false,
 		"SLURM_JOB_ID=12\x00SLURM_JOB_ID=3\x00ESKY": false,
 		"": false,
+		"JOB_ID=12\x00SGE_TASK_ID=undefined\x00ESKY_JOB=sge-12\x00": true,
+		"JOB_ID=12\x00SGE_TASK_ID=3\x00ESKY_JOB=sge-12.3\x00":       false,
+		"JOB_ID=12\x00SGE_TASK_ID=undefined\x00":                    false,
 	} {
 		if got := (job{id: "12"}).owns([]byte(environ)); got != want {
 			t.Errorf("%q: %v", environ, got)

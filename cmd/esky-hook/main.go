@@ -91,7 +91,22 @@ var verbs = map[string]verb{
 		does:  "start what the record of a checkpoint says",
 		whose: ownJob, do: again, inPlace: true,
 	},
+	"ge-checkpoint": {
+		does:  "ckpt_command of Grid Engine: save the job, which runs on",
+		whose: gridengineJob, do: geCheckpoint, env: runtimeDir, limit: 8 * time.Second,
+	},
+	"ge-migrate": {
+		does:  "migr_command of Grid Engine: save the job and end it",
+		whose: gridengineJob, do: geMigrate, env: runtimeDir, limit: time.Hour,
+	},
+	"ge-clean": {
+		does:  "clean_command of Grid Engine: what the job left on this host",
+		whose: gridengineJob, do: geClean, limit: 8 * time.Second,
+	},
 }
+
+// runtimeDir is where monitors can be told to have their sockets.
+var runtimeDir = []string{"ESKY_RUNTIME_DIR"}
 
 const (
 	program = "esky-hook"

@@ -86,15 +86,27 @@ func await(pidfd int) error {
 	return errors.New("the job is saved, but its esky-wrap does not end")
 }
 
-// only finds the one esky-wrap of a scheduler's job.
-func only(id string) (monitorState, error) {
+// noSuchJob is esky-wrap's status where nothing of esky runs in a job.
+const noSuchJob = 66
+
+// monitorsOf finds what esky-wrap runs in a scheduler's job.
+func monitorsOf(id string) ([]monitorState, error) {
 	out, err := wrap("status", "--json", "--of", id)
 	if err != nil {
-		return monitorState{}, err
+		return nil, err
 	}
 	var all []monitorState
 	if err := json.Unmarshal(out, &all); err != nil {
-		return monitorState{}, fmt.Errorf("read the answer of esky-wrap: %w", err)
+		return nil, fmt.Errorf("read the answer of esky-wrap: %w", err)
+	}
+	return all, nil
+}
+
+// only finds the one esky-wrap of a scheduler's job.
+func only(id string) (monitorState, error) {
+	all, err := monitorsOf(id)
+	if err != nil {
+		return monitorState{}, err
 	}
 	if len(all) != 1 {
 		return monitorState{}, fmt.Errorf("%d commands of job %s run under esky here: only one can be saved by the scheduler", len(all), id)
@@ -126,16 +138,21 @@ func alone(pid int) error {
 
 // wrap runs the esky-wrap that lies beside this program.
 func wrap(args ...string) ([]byte, error) {
-	self, err := os.Executable()
+	program, err := wrapPath()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(filepath.Join(filepath.Dir(self), "esky-wrap"), args...)
+	cmd := exec.Command(program, args...)
 	cmd.Dir = "/"
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
-		return nil, errors.New(strings.TrimPrefix(strings.TrimSpace(errs.String())+" ("+err.Error()+")", "esky-wrap: "))
+		return nil, fmt.Errorf("%s (%w)", strings.TrimPrefix(strings.TrimSpace(errs.String()), "esky-wrap: "), err)
 	}
 	return out.Bytes(), nil
+}
+
+func wrapPath() (string, error) {
+	self, err := os.Executable()
+	return filepath.Join(filepath.Dir(self), "esky-wrap"), err
 }

@@ -15,6 +15,7 @@ package engine
 import (
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/esky-hpc/esky/internal/host"
@@ -32,6 +33,8 @@ type StartOptions struct {
 	Lock       *os.File // held open by the job's init, so that the lock outlives the monitor
 	StatusPath string   // file in which the init leaves the job's exit status
 	Mode       string   // ModeNamespace (also if empty) or ModeShim
+	// Ignore are signals that the program is started with ignored.
+	Ignore []syscall.Signal
 }
 
 // Streams are the standard streams of a job.

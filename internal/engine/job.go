@@ -75,7 +75,7 @@ func Start(o StartOptions) (*Job, error) {
 	}
 	i, err := launch(namespace.Config{
 		StatusPath: o.StatusPath,
-		Start:      &namespace.Start{Path: path, Argv: o.Argv, Env: o.Env, Dir: o.Dir},
+		Start:      &namespace.Start{Path: path, Argv: o.Argv, Env: o.Env, Dir: o.Dir, Ignore: o.Ignore},
 	}, o.Mode, o.Streams, o.Lock)
 	if err != nil {
 		return nil, err

@@ -118,6 +118,7 @@ func (m *monitor) start() error {
 		}
 		m.proc, err = m.cfg.Engine.Start(engine.StartOptions{
 			Argv: m.command, Env: env, Dir: m.cwd, Lock: m.lock, StatusPath: m.statusPath(), Mode: mode,
+			Ignore: m.spread(),
 		})
 		return err
 	})

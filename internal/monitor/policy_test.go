@@ -3,8 +3,14 @@
 package monitor
 
 import (
+	"slices"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/internal/sched"
 )
 
 func TestEstimate(t *testing.T) {
@@ -88,5 +94,22 @@ func TestDaly(t *testing.T) {
 	}
 	if got := period(Span{}, cost{}, 1); got != 0 {
 		t.Errorf("no period: %v", got)
+	}
+}
+
+func TestSpreadSignalsAreThoseThatMeanLeave(t *testing.T) {
+	m := monitor{job: sched.Job{Spread: []syscall.Signal{unix.SIGUSR1, unix.SIGUSR2}}}
+	for _, c := range []struct{ leaveOn, want []syscall.Signal }{
+		{[]syscall.Signal{unix.SIGTERM, unix.SIGUSR2, unix.SIGUSR1}, []syscall.Signal{unix.SIGUSR1, unix.SIGUSR2}},
+		{[]syscall.Signal{unix.SIGUSR2}, []syscall.Signal{unix.SIGUSR2}},
+		{nil, []syscall.Signal{}}, // --on-signal none: they are the program's
+	} {
+		m.leaveOn = c.leaveOn
+		if got := m.spread(); !slices.Equal(got, c.want) {
+			t.Errorf("leave on %v: %v", c.leaveOn, got)
+		}
+	}
+	if len(m.job.Spread) != 2 {
+		t.Error("the adapter's list has changed")
 	}
 }

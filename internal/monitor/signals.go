@@ -74,6 +74,11 @@ func (m *monitor) mean(s syscall.Signal) meaning {
 	return meansForward
 }
 
+// spread are the signals that mean "leave" and that reach the program as well.
+func (m *monitor) spread() []syscall.Signal {
+	return slices.DeleteFunc(slices.Clone(m.job.Spread), func(s syscall.Signal) bool { return !slices.Contains(m.leaveOn, s) })
+}
+
 // killedBy tells whether an exit status is that of a death by a leave signal.
 func (m *monitor) killedBy(status int) bool {
 	return status > 128 && slices.Contains(m.leaveOn, syscall.Signal(status-128))

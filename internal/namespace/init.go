@@ -143,6 +143,9 @@ func (p *initProcess) start(s *Start) error {
 		}
 	}
 	p.keepToItself()
+	for _, sig := range s.Ignore {
+		signal.Ignore(sig)
+	}
 	pid, err := p.spawn(s.Path, s.Argv, s.Env, s.Dir)
 	if err != nil {
 		return err

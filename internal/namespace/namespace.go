@@ -14,6 +14,7 @@ package namespace
 
 import (
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -48,6 +49,9 @@ type Start struct {
 	Argv []string
 	Env  []string
 	Dir  string
+	// Ignore are signals that the program is started with ignored, as nohup(1)
+	// does: they would end it, and it is not the program that they are meant for.
+	Ignore []syscall.Signal
 }
 
 // Resume asks for a seed: a tiny process of which a restorer makes the job.

@@ -73,6 +73,10 @@ type Job struct {
 
 	Leave  []syscall.Signal // "save the job and leave", whoever sends it
 	Ignore []syscall.Signal // noise of the scheduler: neither for esky nor for the job
+	// Spread are those of Leave that the scheduler sends to each process of the job
+	// at once. A program is started with them ignored, or it would be dead before
+	// it is saved; one that catches them does what it does.
+	Spread []syscall.Signal
 
 	Comment  string   // text that users see beside the job in the queue
 	NoReturn string   // why the scheduler will not start this job again by itself; empty if it will

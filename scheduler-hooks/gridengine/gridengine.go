@@ -12,12 +12,15 @@
 //     before it is killed, 60 s ahead unless the queue says otherwise (notify).
 //     Without it the end of h_rt and qdel are SIGKILL at once.
 //   - s_rt sends SIGUSR1 at the limit, h_rt kills.
+//   - These signals go to all processes that have the job's supplementary group,
+//     which those in a pid namespace have too.
 //   - RESTARTED tells that a job has run before, not how often.
 package gridengine
 
 import (
 	"context"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/esky-hpc/esky/internal/sched"
@@ -52,6 +55,7 @@ func (Adapter) Describe(ctx context.Context, f sched.Facts) (sched.Job, error) {
 	}
 	j := f.Named("sge", id)
 	j.Scheduler = "gridengine"
+	j.Spread = []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2}
 	if f.Env("ENVIRONMENT") != "BATCH" {
 		j.NoReturn = "it is an interactive job"
 	}

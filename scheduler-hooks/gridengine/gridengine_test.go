@@ -3,6 +3,7 @@
 package gridengine
 
 import (
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +22,9 @@ env_list:                   A=b
 context:                    notify: FALSE
 `
 
+// Notices reach every process of a job.
+var notices = []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2}
+
 func TestAdapter(t *testing.T) {
 	leave := sched.Action{Exit: 99}
 	env := map[string]string{"JOB_ID": "55", "SGE_TASK_ID": "undefined", "ENVIRONMENT": "BATCH"}
@@ -29,22 +33,22 @@ func TestAdapter(t *testing.T) {
 		"a job": {
 			Env: env, Answers: map[string]string{"qstat -j 55": qstat}, Leave: leave,
 			Job: sched.Job{
-				Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7,
+				Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, Spread: notices,
 				Grace: time.Minute, End: schedtest.Began.Add(3500 * time.Second),
 			},
 		},
 		"a task of an array, that is not warned": {
 			Env: task, Answers: map[string]string{"qstat -j 55": "job_number: 55\nhard resource_list: h_rt=60\n"}, Leave: leave,
-			Job:     sched.Job{Scheduler: "gridengine", ID: "55.3", Key: "sge-55.3", Sole: true, Attempt: 7, End: schedtest.Began.Add(time.Minute)},
+			Job:     sched.Job{Scheduler: "gridengine", ID: "55.3", Key: "sge-55.3", Sole: true, Attempt: 7, Spread: notices, End: schedtest.Began.Add(time.Minute)},
 			Warning: "-notify",
 		},
 		"a host that may not ask": {
-			Env: env, Leave: leave, Job: sched.Job{Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7}, Warning: "qstat",
+			Env: env, Leave: leave, Job: sched.Job{Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, Spread: notices}, Warning: "qstat",
 		},
 		"qrsh": {
 			Env:     map[string]string{"JOB_ID": "55", "SGE_TASK_ID": "undefined", "ENVIRONMENT": "QRSH"},
 			Leave:   sched.Action{Exit: 75},
-			Job:     sched.Job{Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, NoReturn: "it is an interactive job"},
+			Job:     sched.Job{Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, Spread: notices, NoReturn: "it is an interactive job"},
 			Warning: "qstat",
 		},
 	})

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -147,7 +148,7 @@ func (j *gejob) awaitEnd(limit time.Duration, want ...string) []map[string]strin
 	return runs
 }
 
-// on are the hosts of the runs, from the records.
+// hostsOf are the hosts of the runs, from the records.
 func hostsOf(runs []map[string]string) string {
 	var all []string
 	for _, r := range runs {
@@ -169,4 +170,13 @@ func (j *gejob) wantRestarted(want string) {
 	if got := strings.Join(strings.Fields(j.read("restarted")), " "); got != want {
 		j.t.Errorf("RESTARTED was %q, want %q", got, want)
 	}
+}
+
+// awaitImage waits for the image with this number, or a later one.
+func (j *gejob) awaitImage(n int) {
+	j.t.Helper()
+	j.await(fmt.Sprintf("image %d", n), time.Minute, func() bool {
+		all := j.images()
+		return len(all) > 0 && filepath.Base(all[len(all)-1]) >= fmt.Sprintf("gen-%06d", n)
+	})
 }

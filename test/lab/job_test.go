@@ -86,4 +86,3 @@ func (p *place) images() []string {
 	}
 	return found
 }
-

@@ -171,6 +171,13 @@ func row(table *harness.Table, name string, count map[string]int, longest time.D
 	table.Set(name, "longest", longest.Round(time.Millisecond).String())
 }
 
+func again(j *harness.Job) *harness.Run {
+	if slices.Contains(j.Flags, "shim") {
+		return j.StartAgain()
+	}
+	return j.Start()
+}
+
 // do disturbs the job once. The job runs when it returns.
 func do(t *testing.T, j *harness.Job, r *harness.Run, kind string) (*harness.Run, time.Duration) {
 	t.Helper()
@@ -180,10 +187,10 @@ func do(t *testing.T, j *harness.Job, r *harness.Run, kind string) (*harness.Run
 	case "stop":
 		took := j.Checkpoint("--stop").Took
 		r.WaitFor(harness.ExitAgain)
-		return j.Start(), took
+		return again(j), took
 	case "crash":
 		r.Crash()
-		return j.Start(), 0
+		return again(j), 0
 	}
 	t.Fatalf("no disturbance %q", kind)
 	return nil, 0

@@ -66,24 +66,3 @@ func driveShim(j *harness.Job, messages *refusals, b build, w way) {
 	}
 	drive(j, messages, b, w)
 }
-
-// resumed waits until the job goes on. One whose old numbers were in use is begun
-// again, as a batch system would: others may have had them for a moment only.
-func resumed(j *harness.Job, r *harness.Run) *harness.Run {
-	j.T.Helper()
-	for tries := 0; ; tries++ {
-		r.Until("the job goes on or cannot", func() bool { return strings.Contains(r.Stderr(), "resumed job") || r.Ended() })
-		switch said := r.Stderr(); {
-		case strings.Contains(said, "numbers are translated") && tries < 4:
-			r.Crash() // what it is about cannot be seen
-			r = j.Start()
-			continue
-		case !r.Ended() || strings.Contains(said, "resumed job"):
-			return r
-		}
-		if status := r.Wait(); tries == 4 || status != harness.ExitHost || !strings.Contains(r.Stderr(), "process number") {
-			j.T.Fatalf("the job does not go on: status %d, %s", status, r.Stderr())
-		}
-		r = j.Start()
-	}
-}

@@ -164,8 +164,10 @@ func drive(j *harness.Job, messages *refusals, b build, w way) {
 		if left := harness.Of(j.Dir); len(left) > 0 {
 			j.T.Fatalf("processes are left of a job that was stopped: %v", left)
 		}
-		if r = j.Start(); w.shim {
-			r = resumed(j, r)
+		if w.shim {
+			r = j.StartAgain()
+		} else {
+			r = j.Start()
 		}
 	}
 	finish(j, r)

@@ -18,7 +18,7 @@ BINARIES = bin/esky-wrap bin/esky-hook bin/esky-provider
 SHELL_SCRIPTS = $(shell grep -rlE --exclude-dir=.git --exclude-dir=bin --exclude-dir=build --exclude='*.md' --exclude='*.go' --exclude='*.txt' '^\#!.*[/ ](ba)?sh$$' .)
 
 .PHONY: all build shim help demo bench lab-slurm lab-slurm-down lab-gridengine lab-gridengine-down \
-        test test-all test-unit test-state test-real test-apps test-fault test-stress test-lab race \
+        test test-all test-unit test-state test-real test-apps test-fault test-plugin test-stress test-lab race \
         lint fmt proto install uninstall clean FORCE
 
 all: build ## Build everything (the default)
@@ -45,10 +45,10 @@ demo: bin/esky-wrap ## Take a running computation away, bring it back, compare: 
 	contrib/demo/run bin/esky-wrap
 
 test: build ## Everything: unit, state, real programs, faults, scheduler lab
-	$(RUNNER) -title 'all tests' unit state real apps fault stress lab
+	$(RUNNER) -title 'all tests' unit state real apps fault plugin stress lab
 
 test-all: build ## What make test does, and what takes long: all programs, a soak of 1,000 resumes
-	$(RUNNER) -all -title 'all tests, the long ones too' unit state real apps fault stress lab
+	$(RUNNER) -all -title 'all tests, the long ones too' unit state real apps fault plugin stress lab
 
 test-unit: shim ## Tests of each package by itself
 	$(RUNNER) unit
@@ -67,6 +67,9 @@ docs/programs.md: build FORCE ## Test all programs that people install, and writ
 
 test-fault: build ## Damaged images, full disks, killed monitors, hostile peers
 	$(RUNNER) fault
+
+test-plugin: build ## Providers and schedulers of others: conformance, misbehaviour, examples
+	$(RUNNER) plugin
 
 test-stress: build ## A program that never stands still, and big ones
 	$(RUNNER) stress

@@ -4,7 +4,9 @@ package main
 
 import (
 	"errors"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -43,6 +45,9 @@ func chooseEngine(c *cli.Context, cfg *monitor.Config) error {
 			cfg.Reporter.Report(monitor.Event{Level: monitor.Warning, Event: "provider", Job: cfg.Name, Text: text})
 		},
 	}
+	if f.Silence, err = silence(); err != nil {
+		return err
+	}
 	if make, ok := builtin[name]; ok {
 		f.Builtin = make(c.App.Version)
 	} else if f.Found, err = plugin.Find(plugin.ProviderPrefix, name); err != nil {
@@ -50,6 +55,21 @@ func chooseEngine(c *cli.Context, cfg *monitor.Config) error {
 	}
 	cfg.Engine, cfg.Foreign = foreign.New(f), true
 	return nil
+}
+
+// silenceVariable names how long a plugin may go without a word of progress.
+const silenceVariable = "ESKY_PLUGIN_SILENCE"
+
+func silence() (time.Duration, error) {
+	text := os.Getenv(silenceVariable)
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, monitor.Fail(monitor.ExitUsage, "", "%s: %q is no duration such as 5m", silenceVariable, text)
+	}
+	return d, nil
 }
 
 // pluginError makes an error of ours of one of package plugin.

@@ -96,7 +96,7 @@ func describe(r *image.Reader) contents {
 		Features: len(m.GetHost().GetCpuFeatures()), Processes: []process{}, Files: []string{}, Mapped: m.GetMappedFiles(),
 	}
 	if f := m.GetForeign(); f != nil {
-		i.Provider = f.Provider + " " + f.Version
+		i.Provider = f.Provider + " (" + f.Version + ")"
 		for _, one := range f.Files {
 			i.Files = append(i.Files, one.Path)
 		}

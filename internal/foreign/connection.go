@@ -53,8 +53,14 @@ func (c *connection) hold() plugin.Stream {
 	return plugin.Descriptor(holdFD)
 }
 
+// session is a provider with the process that it lives in, nil if that is this one.
+type session struct {
+	plugin.Provider
+	proc *plugin.Plugin
+}
+
 // begin starts the provider for a new job, and asks whether it can work here.
-func (c *connection) begin(ctx context.Context) (plugin.Provider, error) {
+func (c *connection) begin(ctx context.Context) (*session, error) {
 	p, err := c.provider(ctx)
 	if err != nil {
 		return nil, monitorError(err)
@@ -86,7 +92,7 @@ func unusable(name string, r plugin.ProbeReport) error {
 }
 
 // provider returns the living provider. One that has ended is started again.
-func (c *connection) provider(ctx context.Context) (plugin.Provider, error) {
+func (c *connection) provider(ctx context.Context) (*session, error) {
 	if c.cfg.Builtin != nil {
 		return c.builtin(ctx)
 	}
@@ -101,20 +107,20 @@ func (c *connection) provider(ctx context.Context) (plugin.Provider, error) {
 			c.proc.Close()
 			c.proc = nil
 		default:
-			return c.proc.Provider(), nil
+			return &session{c.proc.Provider(), c.proc}, nil
 		}
 	}
 	return c.open(ctx)
 }
 
 // open starts the plugin. The mutex is held.
-func (c *connection) open(ctx context.Context) (plugin.Provider, error) {
+func (c *connection) open(ctx context.Context) (*session, error) {
 	files := []*os.File{os.Stdin, os.Stdout, os.Stderr}
 	if c.lock != nil && c.handle == nil { // afterwards the job has it
 		files = append(files, c.lock)
 	}
 	proc, err := plugin.Open(plugin.HostConfig{
-		Found: c.cfg.Found, Streams: files,
+		Found: c.cfg.Found, Streams: files, Silence: c.cfg.Silence, Answer: c.cfg.Silence,
 		Log: func(line string) { c.cfg.Say(c.cfg.Name + ": " + line) },
 	})
 	if err != nil {
@@ -131,18 +137,18 @@ func (c *connection) open(ctx context.Context) (plugin.Provider, error) {
 		return nil, err
 	}
 	c.proc = proc
-	return p, nil
+	return &session{p, proc}, nil
 }
 
 // builtin is the provider in this process: it has to recover a job that another
 // monitor started.
-func (c *connection) builtin(ctx context.Context) (plugin.Provider, error) {
+func (c *connection) builtin(ctx context.Context) (*session, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.handle == nil {
-		return c.cfg.Builtin, nil
+		return &session{c.cfg.Builtin, nil}, nil
 	}
-	return c.cfg.Builtin, c.cfg.Builtin.Recover(ctx, *c.handle)
+	return &session{c.cfg.Builtin, nil}, c.cfg.Builtin.Recover(ctx, *c.handle)
 }
 
 // started says that there is a job now.
@@ -152,19 +158,18 @@ func (c *connection) started(h plugin.Handle) {
 	c.handle = &h
 }
 
-// broken ends the plugin if an error says that it cannot be relied upon any more.
-func (c *connection) broken(err error) bool {
-	if err == nil || plugin.KindOf(err) != plugin.Broken {
-		return false
+// broken ends the plugin if an error of its says that it cannot be relied upon any
+// more.
+func (c *connection) broken(s *session, err error) {
+	if err == nil || plugin.KindOf(err) != plugin.Broken || s == nil || s.proc == nil {
+		return
 	}
 	c.mu.Lock()
-	proc := c.proc
-	c.proc = nil
-	c.mu.Unlock()
-	if proc != nil {
-		proc.Kill()
+	if c.proc == s.proc { // else another one has taken its place
+		c.proc = nil
 	}
-	return true
+	c.mu.Unlock()
+	s.proc.Kill()
 }
 
 // close ends the plugin. The job, if there is one, is not touched.

@@ -23,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/monitor"
@@ -35,7 +36,16 @@ type Config struct {
 	Builtin plugin.Provider // in this process; nil: the plugin Found
 	Found   plugin.Found
 	Options map[string]string
+	Silence time.Duration     // how long a plugin may go without a word of progress; 0: as package plugin has it
 	Say     func(text string) // tells the user what happens to the plugin
+}
+
+// known is the name under which the provider can be found again.
+func (c Config) known() string {
+	if c.Builtin == nil {
+		return c.Found.Name
+	}
+	return c.Name
 }
 
 // Engine implements monitor.Engine.

@@ -32,7 +32,7 @@ func (j *job) pack(ctx context.Context, p plugin.Provider, dir string, o engine.
 		return 0, err
 	}
 	defer w.Abort()
-	foreign := &imagepb.Foreign{Provider: d.Name, Version: d.Version}
+	foreign := &imagepb.Foreign{Provider: j.c.cfg.known(), Version: d.Name + " " + d.Version}
 	if err := take(w, foreign, dir); err != nil {
 		return 0, err
 	}
@@ -92,7 +92,7 @@ func (e *Engine) unpack(ctx context.Context, from, dir string, progress func(eng
 	switch {
 	case f == nil:
 		return monitor.Fail(monitor.ExitCannot, "leave --provider out", "image %s was made by esky itself, not by provider %s", from, e.cfg.Name)
-	case !e.made(f):
+	case f.Provider != e.cfg.known():
 		return monitor.Fail(monitor.ExitCannot, "resume it with --provider "+f.Provider, "image %s was made by provider %s, not by %s", from, f.Provider, e.cfg.Name)
 	}
 	if err := r.Verify(ctx, func(done, total int64) { progress(engine.Progress{Phase: "verify", Done: done, Total: total}) }); err != nil {
@@ -113,12 +113,6 @@ func (e *Engine) unpack(ctx context.Context, from, dir string, progress func(eng
 		}
 	}
 	return nil
-}
-
-// made tells whether an image is one of this provider. A plugin that was given by
-// its path may call itself otherwise; it says so itself when it sees the image.
-func (e *Engine) made(f *imagepb.Foreign) bool {
-	return f.Provider == e.cfg.Name || f.Provider == e.cfg.Found.Name || filepath.Base(e.cfg.Name) != e.cfg.Name
 }
 
 func putBack(f *imagepb.ForeignFile, from, to string) error {

@@ -80,7 +80,7 @@ const (
 func (j *job) Wait() (int, error) {
 	defer j.end()
 	for tries := 0; ; tries++ {
-		status, err := j.waitOnce()
+		status, p, err := j.waitOnce()
 		if err == nil {
 			return status, nil
 		}
@@ -92,7 +92,7 @@ func (j *job) Wait() (int, error) {
 		default:
 			j.c.cfg.Say(fmt.Sprintf("%v; the job runs on", err))
 		}
-		j.c.broken(err)
+		j.c.broken(p, err)
 		select {
 		case <-j.gone:
 			time.Sleep(100 * time.Millisecond)
@@ -101,10 +101,10 @@ func (j *job) Wait() (int, error) {
 	}
 }
 
-func (j *job) waitOnce() (int, error) {
+func (j *job) waitOnce() (int, *session, error) {
 	p, err := j.c.provider(context.Background())
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -119,7 +119,7 @@ func (j *job) waitOnce() (int, error) {
 		})
 	}()
 	e, err := p.Wait(ctx, j.handle)
-	return e.Status(), err
+	return e.Status(), p, err
 }
 
 // end gives up what a job needs that runs.
@@ -143,7 +143,7 @@ func (j *job) deliver() {
 		case s := <-j.signals:
 			if p, err := j.c.provider(context.Background()); err == nil {
 				err = p.Signal(context.Background(), j.handle, s, false)
-				j.c.broken(err)
+				j.c.broken(p, err)
 			}
 		case <-j.gone:
 			return
@@ -169,7 +169,7 @@ func (j *job) Kill() error {
 			}
 		}
 	}
-	j.c.broken(err)
+	j.c.broken(p, err)
 	return j.killTree()
 }
 
@@ -227,7 +227,6 @@ func (j *job) Answer(uint32, error) {}
 func (j *job) Checkpoint(ctx context.Context, o engine.CheckpointOptions, progress func(engine.Progress)) (*monitor.Snapshot, error) {
 	p, err := j.c.provider(ctx)
 	if err != nil {
-		j.c.broken(err)
 		return nil, monitorError(err)
 	}
 	// The store removes it if we do not.
@@ -240,7 +239,7 @@ func (j *job) Checkpoint(ctx context.Context, o engine.CheckpointOptions, progre
 		Dir: dir, Stop: o.Stop, Generation: uint64(o.Meta.GetGeneration()), Hold: o.HoldLimit, Options: j.c.cfg.Options,
 	}, func(s plugin.Progress) { progress(engine.Progress(s)) })
 	if err != nil {
-		j.c.broken(err)
+		j.c.broken(p, err)
 		return nil, monitorError(err)
 	}
 	bytes, err := j.pack(ctx, p, dir, o)
@@ -262,6 +261,6 @@ func (j *job) finish(end bool) error {
 	if end && plugin.KindOf(err) == plugin.Ended {
 		return nil
 	}
-	j.c.broken(err)
+	j.c.broken(p, err)
 	return monitorError(err)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/plugin"
 	"github.com/esky-hpc/esky/plugin/plugintest"
+	"github.com/esky-hpc/esky/test/harness"
 )
 
 func TestMain(m *testing.M) {
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == host.Verb {
 		host.ProbeMain(os.Args[2:])
 	}
-	os.Exit(m.Run())
+	os.Exit(harness.AsUser(m, nil))
 }
 
 // TestConformance: the same suite inside this process, and over gRPC. A new

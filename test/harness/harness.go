@@ -96,7 +96,7 @@ func install(dir string) (string, error) {
 	from := os.Getenv("ESKY_WRAP")
 	if from == "" {
 		from = filepath.Join(Root(), "bin", "esky-wrap")
-		if err := build(); err != nil {
+		if err := build("esky-wrap"); err != nil {
 			return "", err
 		}
 	}
@@ -108,9 +108,28 @@ func install(dir string) (string, error) {
 	return to, os.WriteFile(to, data, 0o755)
 }
 
-// build brings bin/esky-wrap up to date. Several test packages may ask for it
+// Program builds another program of this checkout and puts it beside esky-wrap.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	programs.Lock()
+	defer programs.Unlock()
+	to := filepath.Join(filepath.Dir(wrap), name)
+	if _, err := os.Stat(to); err == nil {
+		return to // it may be running
+	}
+	if err := build(name); err != nil {
+		t.Fatal(err)
+	}
+	CopyProgram(t, filepath.Join(Root(), "bin", name), to)
+	return to
+}
+
+// programs is held while a program is built and copied.
+var programs sync.Mutex
+
+// build brings a program in bin up to date. Several test packages may ask for it
 // at once; the lock lets them do it one after another.
-func build() error {
+func build(name string) error {
 	lock, err := os.OpenFile(filepath.Join(os.TempDir(), fmt.Sprintf("esky-build-%d.lock", os.Getuid())), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -119,9 +138,9 @@ func build() error {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	out, err := exec.Command("make", "-s", "-C", Root(), "bin/esky-wrap").CombinedOutput()
+	out, err := exec.Command("make", "-s", "-C", Root(), "bin/"+name).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("make bin/esky-wrap: %w\n%s", err, out)
+		return fmt.Errorf("make bin/"+name+": %w\n%s", err, out)
 	}
 	return nil
 }

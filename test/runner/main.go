@@ -38,6 +38,7 @@ func groups() []group {
 		{name: "real", patterns: fixed("./test/real"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{name: "apps", patterns: fixed("./test/apps"), args: []string{"-timeout=40m", "-v", "-count=1"}},
 		{name: "fault", patterns: fixed("./test/fault"), args: []string{"-timeout=10m", "-v", "-count=1"}},
+		{name: "plugin", patterns: fixed("./test/plugin"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{name: "stress", patterns: fixed("./test/stress"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{
 			name: "lab", patterns: fixed("./test/lab/..."),
@@ -69,7 +70,7 @@ func main() {
 	everything := flag.Bool("all", false, "also what takes long, without a time limit")
 	title := flag.String("title", "", "what to call the whole in the last line")
 	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: runner [-race] [-all] [-title WORDS] GROUP…  (unit state real apps fault stress lab)")
+		fmt.Fprintln(os.Stderr, "usage: runner [-race] [-all] [-title WORDS] GROUP…  (unit state real apps fault plugin stress lab)")
 	}
 	flag.Parse()
 	var extra []string

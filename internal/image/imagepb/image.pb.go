@@ -781,8 +781,8 @@ func (x *Image) GetForeign() *Foreign {
 // of this image.
 type Foreign struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Provider      string                 `protobuf:"bytes,1,opt,name=provider" json:"provider,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version" json:"version,omitempty"` // of the provider
+	Provider      string                 `protobuf:"bytes,1,opt,name=provider" json:"provider,omitempty"` // as run --provider knows it
+	Version       string                 `protobuf:"bytes,2,opt,name=version" json:"version,omitempty"`   // what it calls itself, and its version
 	Files         []*ForeignFile         `protobuf:"bytes,3,rep,name=files" json:"files,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -84,8 +84,7 @@ func (b bad) Checkpoint(ctx context.Context, h plugin.Handle, o plugin.Checkpoin
 		log.Print("out of luck")
 		os.Exit(2)
 	case "panics":
-		var m map[string]int
-		m["x"] = 1
+		panic("out of luck")
 	case "hangs":
 		select {}
 	case "stops":

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -345,8 +346,7 @@ func (w *watched) killedBesideSnapshot() {
 		defer close(done)
 		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
 			pids, _ := freeze.Descendants(w.InitPid)
-			st, err := procfs.ReadStatus(main, 0)
-			if len(pids) == 2 && err == nil && st.TracerPid == 0 {
+			if len(pids) == 2 && !traced(main) {
 				_ = unix.Kill(w.worker(), unix.SIGKILL)
 				return
 			}
@@ -362,6 +362,18 @@ func (w *watched) killedBesideSnapshot() {
 	if pids, err := freeze.Descendants(w.InitPid); err != nil || len(pids) != 1 {
 		w.t.Errorf("processes %v %v", pids, err)
 	}
+}
+
+// traced says that any thread of a process still is: they are let go one by one.
+func traced(pid int) bool {
+	tids, err := procfs.Tasks(pid)
+	for _, tid := range tids {
+		st, statErr := procfs.ReadStatus(pid, tid)
+		if err = cmp.Or(err, statErr); err != nil || st.TracerPid != 0 {
+			return true
+		}
+	}
+	return err != nil
 }
 
 func TestSaveCancelled(t *testing.T) {

@@ -70,7 +70,7 @@ func killMembers(initPid int) error {
 		for _, pid := range pids {
 			if procfs.Eye(pid) != 0 {
 				left++
-				_ = unix.Kill(pid, unix.SIGKILL)
+				killDescendant(pid, initPid)
 			}
 		}
 		if left == 0 {
@@ -78,6 +78,27 @@ func killMembers(initPid int) error {
 		}
 		if time.Now().After(end) {
 			return fmt.Errorf("kill the job: %d of its processes do not end", left)
+		}
+	}
+}
+
+// killDescendant kills a process if it still is one of those below the init, and
+// not another that has got its number: without a namespace of the job's these come
+// round in seconds (await).
+func killDescendant(pid, initPid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // it has ended
+	}
+	defer unix.Close(fd)
+	for p := pid; p > 1; {
+		st, err := procfs.ReadStat(p, 0)
+		if err != nil {
+			return
+		}
+		if p = st.Ppid; p == initPid {
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+			return
 		}
 	}
 }

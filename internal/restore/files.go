@@ -247,7 +247,7 @@ func (r *restorer) openStaged(at uint64, flags int) (*os.File, error) {
 // that is only mapped is not known: nobody can open it any more.
 func (r *restorer) sealObjects(s *script) {
 	for i, o := range r.meta.Objects {
-		if o.Kind == imagepb.Object_UNLINKED && o.Mode != 0 {
+		if (o.Kind == imagepb.Object_UNLINKED || o.Kind == imagepb.Object_MEMFD) && o.Mode != 0 {
 			s.add("mode", unix.SYS_FCHMOD, r.stageObject(uint32(i)), uint64(o.Mode))
 		}
 		if o.Kind == imagepb.Object_MEMFD && o.Seals != 0 {

@@ -186,10 +186,14 @@ func (p *proc) mapAll(r *restorer) error {
 		if v.Kind == imagepb.Vma_VDSO || v.Kind == imagepb.Vma_VVAR {
 			continue
 		}
-		key := ""
+		key, path := "", ""
 		drop, kept := r.heritage.keeps(p.node, v)
 		if v.Kind == imagepb.Vma_FILE && !kept {
+			path = r.files.now(v.Path)
 			key = fmt.Sprint(v.Path, v.Shared && hasFlag(v, "mw"))
+		} else if r.isReadOnlyView(v) {
+			path = fmt.Sprintf("/proc/self/fd/%d", r.stageObject(v.Object))
+			key = path
 		}
 		if key != opened || s.full() {
 			if opened != "" {
@@ -199,7 +203,7 @@ func (p *proc) mapAll(r *restorer) error {
 				return err
 			}
 			if key != "" {
-				p.open(s, v, r.files.now(v.Path))
+				p.open(s, v, path)
 			}
 			opened = key
 		}
@@ -229,6 +233,12 @@ func (p *proc) mapAll(r *restorer) error {
 	return s.do()
 }
 
+// isReadOnlyView says that memory of a memfd is mapped so that it can never be
+// written to. Another mapping would not let the memfd be sealed against writing.
+func (r *restorer) isReadOnlyView(v *imagepb.Vma) bool {
+	return v.Kind == imagepb.Vma_OBJECT && v.Shared && !hasFlag(v, "mw") && r.meta.Objects[v.Object].Kind == imagepb.Object_MEMFD
+}
+
 // open opens a file to be mapped. A shared mapping that may become writable
 // needs it open for writing (mmap(2)).
 func (p *proc) open(s *script, v *imagepb.Vma, path string) {
@@ -249,7 +259,9 @@ func (p *proc) mmap(s *script, r *restorer, v *imagepb.Vma) {
 	case imagepb.Vma_FILE:
 		fd, offset = first, v.Offset
 	case imagepb.Vma_OBJECT:
-		fd, offset = r.stageObject(v.Object), v.Offset
+		if fd, offset = r.stageObject(v.Object), v.Offset; r.isReadOnlyView(v) {
+			fd = first
+		}
 	default:
 		flags |= unix.MAP_ANONYMOUS
 	}

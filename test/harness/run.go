@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Run is one incarnation of a job.
@@ -101,7 +103,7 @@ func (r *Run) Kill9() {
 func (r *Run) Crash() {
 	tree := Tree(r.Pid())
 	for _, p := range tree {
-		_ = syscall.Kill(p.Pid, syscall.SIGKILL) // it may have ended already
+		p.kill()
 	}
 	if !r.Ended() {
 		_ = r.cmd.Process.Kill()
@@ -125,6 +127,19 @@ type Proc struct {
 func (p Proc) alive() bool {
 	now, ok := readProc(p.Pid)
 	return ok && now.Start == p.Start && now.State != "Z" && now.State != "X"
+}
+
+// kill ends the process and no other that has got its pid since: tests in shim mode
+// use all of them up in a second or two.
+func (p Proc) kill() {
+	fd, err := unix.PidfdOpen(p.Pid, 0)
+	if err != nil {
+		return // it has ended
+	}
+	defer unix.Close(fd)
+	if p.alive() {
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	}
 }
 
 // Tree is the process pid and all its descendants. A process that ended is not
@@ -183,7 +198,7 @@ func killLeftovers(dir string) {
 			return
 		}
 		for _, p := range left {
-			_ = syscall.Kill(p.Pid, syscall.SIGKILL) // it may have ended already
+			p.kill()
 		}
 	}
 }

@@ -268,6 +268,15 @@ static void perf(void)
 	CHECK(n > 0, "the counter stands still");
 }
 
+static void landlock(void)
+{
+	struct { uint64_t files; } rules = { 1 };
+	int fd = (int)SYS(syscall(SYS_landlock_create_ruleset, &rules, sizeof rules, 0));
+
+	ready_and_await();
+	EQ("descriptor", fcntl(fd, F_GETFD), FD_CLOEXEC);
+}
+
 static void fanotify(void)
 {
 	int fd = (int)SYS(syscall(SYS_fanotify_init, FAN_CLASS_NOTIF | FAN_REPORT_FID, O_RDONLY));
@@ -322,7 +331,7 @@ int main(int argc, char **argv)
 		{ "clone-vm", clone_vm }, { "clone-files", clone_files }, { "clone-fs", clone_fs },
 		{ "clone-sighand", clone_sighand }, { "clone-sibling", clone_sibling },
 		{ "ns-user", ns_user }, { "ns-net", ns_net }, { "ns-pid", ns_pid }, { "ns-pid-children", ns_pid_children },
-		{ "uring", uring }, { "uring-mapped", uring_mapped }, { "uffd", uffd }, { "perf", perf }, { "fanotify", fanotify },
+		{ "uring", uring }, { "uring-mapped", uring_mapped }, { "uffd", uffd }, { "perf", perf }, { "fanotify", fanotify }, { "landlock", landlock },
 		{ "ia32", ia32 }, { "dispatch", dispatch }, { NULL, NULL },
 	};
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/esky-hpc/esky/test/harness"
 )
 
 // scarce is how few descriptors the hard limit grants beyond those of the program
@@ -37,11 +39,12 @@ func limitDescriptors(t *testing.T, n uint64) {
 
 // TestBig saves, stops and resumes programs that have a great many of one thing.
 func TestBig(t *testing.T) {
-	for _, c := range []struct {
+	type big struct {
 		kind    string
 		n       int
 		preload bool
-	}{
+	}
+	programs := []big{
 		{"tree", 500, false},
 		{"tree", 500, true},
 		{"threads", 2000, false},
@@ -50,7 +53,11 @@ func TestBig(t *testing.T) {
 		{"mappings", 60000, false},
 		{"mappings", 60000, true},
 		{"timers", 400, true},
-	} {
+	}
+	if harness.All() {
+		programs = append(programs, big{"threads", 4000, true})
+	}
+	for _, c := range programs {
 		name := fmt.Sprintf("%d %s", c.n, c.kind)
 		if c.preload {
 			name += ", preloaded"

@@ -40,7 +40,7 @@ func lifeFlags() []cli.Flag {
 		&cli.StringFlag{Name: "compress", Value: "none", Usage: "none, s2 or zstd[:LEVEL]"},
 		&cli.StringFlag{Name: "files", Value: "rollback", Usage: "files that changed since the checkpoint: rollback, accept or strict"},
 		&cli.StringFlag{Name: "mode", EnvVars: []string{"ESKY_MODE"}, Usage: "how the job keeps its process numbers: namespace or shim (default: namespace where the host allows it)"},
-		&cli.StringFlag{Name: "provider", Usage: "who saves the job: native, or the plugin `NAME` (default: who made its images, else native)"},
+		&cli.StringFlag{Name: "provider", Usage: "who saves the job: native, application (the program itself), or the plugin `NAME` (default: who made its images, else native)"},
 		&cli.StringSliceFlag{Name: "provider-opt", Usage: "an option of the provider's own, `NAME=VALUE`; may be repeated"},
 		jsonFlag(), quietFlag(),
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/esky-hpc/esky/internal/application"
 	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/monitor"
@@ -35,9 +36,9 @@ import (
 var version string
 
 func main() {
-	// The workers of package engine and the helpers of package host are this
-	// same binary; they never come back.
-	if engine.WorkerMain(os.Args) {
+	// The workers of package engine, the helpers of package host and the keepers of
+	// package application are this same binary; they never come back.
+	if engine.WorkerMain(os.Args) || application.KeeperMain(os.Args) {
 		return
 	}
 	if len(os.Args) > 1 && os.Args[1] == host.Verb {

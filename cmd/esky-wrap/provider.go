@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/esky-hpc/esky/internal/application"
 	"github.com/esky-hpc/esky/internal/foreign"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/monitor"
@@ -19,7 +20,9 @@ import (
 )
 
 // builtin are the providers besides our own engine that are part of this program.
-var builtin = map[string]func(version string) plugin.Provider{}
+var builtin = map[string]func(version string) plugin.Provider{
+	application.Name: func(version string) plugin.Provider { return application.New(version) },
+}
 
 // chooseEngine sets the engine of the provider that was asked for. Without one it
 // is the provider that made the job's images, and our own where there are none.

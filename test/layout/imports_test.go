@@ -58,13 +58,14 @@ var levels = map[string]int{
 	"internal/dump":    3,
 	"internal/restore": 3,
 
-	"internal/engine":   4,
-	"internal/monitor":  5,
-	"internal/foreign":  6,
-	"cmd/esky-wrap":     7,
-	"cmd/esky-hook":     6,
-	"internal/native":   5,
-	"cmd/esky-provider": 6,
+	"internal/engine":      4,
+	"internal/monitor":     5,
+	"internal/foreign":     6,
+	"cmd/esky-wrap":        7,
+	"cmd/esky-hook":        6,
+	"internal/native":      5,
+	"internal/application": 5,
+	"cmd/esky-provider":    6,
 }
 
 // mayNot are imports of the standard library that a package must do without.

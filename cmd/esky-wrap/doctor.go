@@ -32,16 +32,17 @@ func doctorCommand() *cli.Command {
 
 // diagnosis is the answer of doctor.
 type diagnosis struct {
-	Host      string       `json:"host"`
-	Version   string       `json:"esky_version"`
-	OK        bool         `json:"ok"`
-	Mode      string       `json:"mode"` // namespace or shim
-	Checks    []host.Check `json:"checks"`
-	Scheduler string       `json:"scheduler"`
-	Job       string       `json:"job,omitempty"`
-	Limit     time.Time    `json:"time_limit,omitzero"`
-	Grace     float64      `json:"grace_seconds,omitempty"`
-	Warnings  []string     `json:"warnings"`
+	Host      string         `json:"host"`
+	Version   string         `json:"esky_version"`
+	OK        bool           `json:"ok"`
+	Mode      string         `json:"mode"` // namespace or shim
+	Checks    []host.Check   `json:"checks"`
+	Scheduler string         `json:"scheduler"`
+	Job       string         `json:"job,omitempty"`
+	Limit     time.Time      `json:"time_limit,omitzero"`
+	Grace     float64        `json:"grace_seconds,omitempty"`
+	Outlook   *sched.Outlook `json:"outlook,omitempty"`
+	Warnings  []string       `json:"warnings"`
 }
 
 func doctor(c *cli.Context) error {
@@ -85,6 +86,10 @@ func (d *diagnosis) schedule(ctx context.Context) {
 	}
 	d.Job, d.Limit, d.Grace = j.ID, j.End, j.Grace.Seconds()
 	d.Warnings = append(d.Warnings, j.Warnings...)
+	if fc, ok := adapter.(sched.Forecaster); ok {
+		o := fc.Forecast(facts, j)
+		d.Outlook = &o
+	}
 }
 
 // storeCheck tells whether images could be written, without making anything.
@@ -143,6 +148,15 @@ func (d diagnosis) conclusions() []string {
 			line += fmt.Sprintf(", %g s between the signal to end and the kill", d.Grace)
 		}
 		lines = append(lines, line)
+	}
+	if o := d.Outlook; o != nil {
+		lines = append(lines, "  how it hears of its end: "+o.Warned, "  who brings it back: "+o.Back, "  its output: "+o.Output)
+		for _, s := range o.User {
+			lines = append(lines, "  you can: "+s)
+		}
+		for _, s := range o.Admin {
+			lines = append(lines, "  your site can: "+s)
+		}
 	}
 	for _, w := range d.Warnings {
 		lines = append(lines, "warning: "+w)

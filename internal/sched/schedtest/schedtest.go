@@ -67,6 +67,28 @@ func Run(t *testing.T, a sched.Adapter, cases map[string]Case) {
 	}
 }
 
+// forecast checks that an adapter tells what happens to the job: all of it, and
+// nothing that it does not know of this one.
+func forecast(t *testing.T, a sched.Adapter, f sched.Facts, j sched.Job) {
+	t.Helper()
+	fc, ok := a.(sched.Forecaster)
+	if !ok {
+		t.Fatal("it cannot tell what happens to a job: Forecast")
+	}
+	o := fc.Forecast(f, j)
+	for what, text := range map[string]string{"warned": o.Warned, "back": o.Back, "output": o.Output} {
+		if text == "" || strings.HasSuffix(text, ".") {
+			t.Errorf("%s: %q", what, text)
+		}
+	}
+	if j.NoReturn != "" && !strings.Contains(o.Back, j.NoReturn) && f.Env(sched.Resubmit) == "" {
+		t.Errorf("back: %q, and nothing of %q", o.Back, j.NoReturn)
+	}
+	if j.Grace > 0 && !strings.Contains(o.Warned, j.Grace.String()) {
+		t.Errorf("warned: %q, and nothing of %v", o.Warned, j.Grace)
+	}
+}
+
 func (c Case) check(t *testing.T, a sched.Adapter) {
 	f, ctx := c.Facts(), context.Background()
 	if !a.Detect(f.Env) {
@@ -88,6 +110,7 @@ func (c Case) check(t *testing.T, a sched.Adapter) {
 	if d := cmp.Diff(c.Leave, a.Leave(ctx, f, j), cmpopts.IgnoreFields(sched.Action{}, "Note", "Settled")); d != "" {
 		t.Error("leave:", d)
 	}
+	forecast(t, a, f, j)
 	for what, action := range map[string]sched.Action{"leave": a.Leave(ctx, f, j), "hold": a.Hold(j, "a reason")} {
 		if action.Note == "" || action.Exit == 0 {
 			t.Errorf("%s: %+v", what, action)

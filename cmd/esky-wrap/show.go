@@ -3,8 +3,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -13,6 +16,7 @@ import (
 
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/store"
 )
 
 func showCommand() *cli.Command {
@@ -47,6 +51,14 @@ type contents struct {
 	Processes  []process     `json:"processes"`
 	Files      []string      `json:"open_files"`
 	Mapped     []string      `json:"mapped_files"`
+	Saved      []kept        `json:"saved_files"`
+}
+
+// kept is a file that a resume has kept beside the images: what it cut off, replaced
+// or moved away (docs/files.md).
+type kept struct {
+	Path  string `json:"path"`
+	Bytes int64  `json:"bytes"`
 }
 
 type process struct {
@@ -80,10 +92,34 @@ func show(c *cli.Context) error {
 	}
 	defer r.Close()
 	i := describe(r)
+	if i.Saved, err = keptBeside(r.Dir()); err != nil {
+		return err
+	}
 	return newUI(c.Bool("json"), false).answer(i, func(w io.Writer) error {
 		_, err := io.WriteString(w, i.text())
 		return err
 	})
+}
+
+// keptBeside lists the files that are kept beside an image of a job.
+func keptBeside(image string) ([]kept, error) {
+	all := []kept{}
+	dir := filepath.Join(filepath.Dir(image), store.SavedDir)
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		all = append(all, kept{path, info.Size()})
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return all, err
 }
 
 func describe(r *image.Reader) contents {
@@ -147,6 +183,9 @@ func (i contents) text() string {
 	}
 	for _, f := range i.Mapped {
 		row("mapped", "%s", f)
+	}
+	for _, k := range i.Saved {
+		row("kept", "%s, %s", k.Path, humanize.IBytes(uint64(k.Bytes)))
 	}
 	return b.String()
 }

@@ -154,6 +154,7 @@ func (d *Dump) finish(ctx context.Context) error {
 	if err := d.store(ctx); err != nil {
 		return err
 	}
+	d.noteExact()
 	d.meta.PauseNs = int64(d.pause)
 	return d.writer.Finish(d.meta)
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/esky-hpc/esky/internal/freeze"
+	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
@@ -28,6 +29,16 @@ func (d *Dump) noteMode(shift map[string]time.Duration) {
 	d.meta.ShimMode = true
 	d.meta.Clocks.MonotonicShiftNs = int64(shift["monotonic"])
 	d.meta.Clocks.BoottimeShiftNs = int64(shift["boottime"])
+}
+
+// noteExact marks the programs that go round the library that they have.
+func (d *Dump) noteExact() {
+	if !ids.Shim() {
+		return
+	}
+	for _, p := range d.meta.Processes {
+		p.ExactNumbers = p.ExactNumbers || host.NeedsNumbers(p.Exe) != ""
+	}
 }
 
 // rawOf is the kernel's number of a process or thread where a job may know it by

@@ -111,6 +111,7 @@ func (m *monitor) attach() error {
 // start starts the program for the first time.
 func (m *monitor) start() error {
 	m.removeStatus()
+	m.warnOfNumbers()
 	err := m.inMode(func(mode string) error {
 		env, err := m.environment(mode)
 		if err != nil {

@@ -506,6 +506,24 @@ func TestPeriodicCheckpoints(t *testing.T) {
 	}
 }
 
+// TestNotesOnce: what is true of each checkpoint is told with the first.
+func TestNotesOnce(t *testing.T) {
+	r := newRig(t)
+	j := r.start()
+	for _, j.notes = range [][]string{{"big is not in the image"}, {"big is not in the image", "other, too"}, {"other, too"}} {
+		r.checkpoint()
+	}
+	var told []string
+	for _, e := range r.events.find("note") {
+		told = append(told, e)
+	}
+	if want := []string{"big is not in the image", "other, too"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+	j.exit(0)
+	r.want(0, "")
+}
+
 func TestKeep(t *testing.T) {
 	r := newRig(t)
 	r.cfg.Keep = 2

@@ -242,6 +242,7 @@ type fakeJob struct {
 	finished []bool
 	killed   bool
 
+	notes        []string                             // that come with each checkpoint
 	onCheckpoint func(engine.CheckpointOptions) error // instead of a good image
 	before       func()                               // called when a checkpoint begins
 	spoil        func(dir string) error               // called when the image is complete
@@ -327,7 +328,7 @@ func (j *fakeJob) Checkpoint(_ context.Context, o engine.CheckpointOptions, _ fu
 		}
 	}
 	return &Snapshot{
-		Pause: time.Millisecond, Took: 2 * time.Millisecond, Bytes: 4096,
+		Pause: time.Millisecond, Took: 2 * time.Millisecond, Bytes: 4096, Notes: j.notes,
 		Finish: func(end bool) error {
 			j.mu.Lock()
 			j.finished = append(j.finished, end)

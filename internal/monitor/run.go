@@ -100,6 +100,7 @@ type monitor struct {
 	stopped  bool
 	started  time.Time
 	last     *Saved
+	told     map[string]bool // notes about checkpoints; of the one that is being made
 	costs    cost
 	plan     plan
 	timer    *time.Timer
@@ -143,7 +144,7 @@ func newMonitor(cfg Config) *monitor {
 	}
 	m := &monitor{
 		cfg: cfg, command: cfg.Command, cwd: cfg.Facts.Dir,
-		received: map[syscall.Signal]bool{}, timer: time.NewTimer(time.Hour),
+		received: map[syscall.Signal]bool{}, told: map[string]bool{}, timer: time.NewTimer(time.Hour),
 		asks: make(chan ask), results: make(chan result, 1), ends: make(chan ending, 1), speeds: make(chan float64, 1),
 	}
 	m.timer.Stop()

@@ -103,7 +103,10 @@ func (m *monitor) saveOnce(op *operation) (*Saved, error) {
 		}
 	}
 	for _, n := range snap.Notes {
-		m.note(Event{Level: Warning, Event: "note", Text: n})
+		if !m.told[n] { // the same is true of each checkpoint
+			m.told[n] = true
+			m.note(Event{Level: Warning, Event: "note", Text: n})
+		}
 	}
 	return &Saved{
 		Generation: pending.Generation(), Time: time.Now(), Bytes: snap.Bytes,

@@ -112,9 +112,12 @@ func List(dir string) ([]string, error) {
 // Dir returns the absolute path of the job's directory.
 func (s *Store) Dir() string { return s.dir }
 
+// SavedDir is the name of the directory beside the images of a job that Saved names.
+const SavedDir = "saved"
+
 // Saved returns the directory for what a rollback of files cut off. It is made
 // by who needs it.
-func (s *Store) Saved() string { return s.path("saved") }
+func (s *Store) Saved() string { return s.path(SavedDir) }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 

@@ -59,6 +59,15 @@ var verbs = map[string]verb{
 		does:  "end processes of the job that Slurm lost, remove sockets of dead monitors",
 		whose: slurmJob, do: epilog, limit: 8 * time.Second,
 	},
+	"drain": {
+		does:  "bring images that a killed job has left on this host to their store",
+		whose: slurmJobInGroups, do: drain, limit: 10 * time.Minute,
+	},
+	"stage": {
+		does:  "bring the image of a job that is run again to this host (ESKY_LOCAL)",
+		whose: slurmJobInGroups, do: stage, limit: 5 * time.Minute,
+		env: []string{commentVariable, dirVariable, localVariable},
+	},
 	"pbs-checkpoint": {
 		does:  "save a job for MoM, and let it run",
 		whose: pbsJob, do: answerRecord(false), keep: pbsKeep, most: longestRecord, limit: time.Hour,

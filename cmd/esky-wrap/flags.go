@@ -33,6 +33,7 @@ func generationFlag(usage string) cli.Flag {
 func lifeFlags() []cli.Flag {
 	return []cli.Flag{
 		storeFlag(),
+		&cli.StringFlag{Name: "local", EnvVars: []string{"ESKY_LOCAL"}, Usage: "write images to `DIR` on this host first, and bring them to the store afterwards"},
 		&cli.StringFlag{Name: "every", Usage: "checkpoint periodically, every `DUR` (30m, 2h), or auto: as often as it pays"},
 		&cli.StringFlag{Name: "on-signal", Usage: "`SIG,…` that mean \"checkpoint and leave\"; none: all go to the job (default: by scheduler)"},
 		&cli.StringFlag{Name: "margin", Value: "auto", Usage: "leave `DUR` before the wall-clock limit; auto: as long as the dump takes"},
@@ -49,7 +50,7 @@ func lifeFlags() []cli.Flag {
 // life turns the flags of run and resume into a configuration.
 func life(c *cli.Context) (monitor.Config, error) {
 	cfg := monitor.Config{
-		Store: c.String("store"), Keep: c.Int("keep"), Files: c.String("files"), Mode: c.String("mode"), Version: c.App.Version,
+		Store: c.String("store"), Local: c.String("local"), Keep: c.Int("keep"), Files: c.String("files"), Mode: c.String("mode"), Version: c.App.Version,
 	}
 	var err error
 	if cfg.Every, err = span(c, "every", false); err != nil {

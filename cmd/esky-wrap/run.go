@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/monitor"
 	"github.com/esky-hpc/esky/internal/sched"
 )
@@ -55,6 +56,9 @@ func monitorJob(c *cli.Context, cfg monitor.Config) error {
 	facts, err := sched.Gather(cfg.Command)
 	if err != nil {
 		return err
+	}
+	if here, err := host.Describe(); err == nil {
+		facts.HostLabel = host.Label(here)
 	}
 	cfg.Facts = facts
 	cfg.Adapter, _ = sched.Find(facts.Env)

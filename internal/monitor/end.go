@@ -4,6 +4,7 @@ package monitor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 // end does what an outcome asks for and returns the exit status.
 func (m *monitor) end(ctx context.Context, o outcome) (int, error) {
 	m.refuseQueue(o)
+	m.haltBringing()
 	switch o.kind {
 	case ended:
 		return m.finish(o.status)
@@ -66,7 +68,7 @@ func (m *monitor) finish(status int) (int, error) {
 		m.note(Event{Level: Warning, Event: "warning", Text: "a requeued job would run again, from its last image: " + err.Error()})
 		return status, nil
 	}
-	if err := m.store.RemoveImages(); err != nil {
+	if err := errors.Join(m.store.RemoveImages(), m.forgetNear()); err != nil {
 		m.note(Event{Level: Warning, Event: "warning", Text: "the images of the finished job stay: " + err.Error()})
 	}
 	m.removeStatus()
@@ -96,7 +98,7 @@ func (m *monitor) awaitEnd() {
 
 // park leaves a saved job alone: whoever asked for it brings it back.
 func (m *monitor) park() (int, error) {
-	m.letGo()
+	m.release()
 	status := ExitAgain
 	m.note(Event{Event: "left", Status: &status, Text: fmt.Sprintf(
 		"%s: checkpoint %d is saved; who asked for it brings the job back", m.key, m.last.Generation)})
@@ -105,7 +107,9 @@ func (m *monitor) park() (int, error) {
 
 // handBack gives the job to the scheduler, to be run again.
 func (m *monitor) handBack(ctx context.Context, what string) (int, error) {
-	m.letGo()
+	if m.near == nil {
+		m.letGo()
+	}
 	facts := m.cfg.Facts
 	facts.Now = time.Now()
 	a := m.cfg.Adapter.Leave(ctx, facts, m.job)
@@ -114,19 +118,27 @@ func (m *monitor) handBack(ctx context.Context, what string) (int, error) {
 		text += "; " + a.Note
 	}
 	m.note(Event{Event: "left", Status: &a.Exit, Text: text})
-	m.perform(ctx, a)
+	told := m.perform(ctx, a)
+	m.release()
+	m.showSaved()
+	if told {
+		m.awaitKill(ctx, a.Stay)
+	} else if a.WaitForKill {
+		m.awaitKill(ctx, m.cfg.patience.kill)
+	}
 	return a.Exit, nil
 }
 
 // hold keeps the job from being run again.
 func (m *monitor) hold(ctx context.Context, reason string) (int, error) {
-	m.letGo()
+	m.release()
 	a := m.cfg.Adapter.Hold(m.job, reason)
 	m.perform(ctx, a)
 	return a.Exit, Fail(a.Exit, "`esky-wrap verify` and `esky-wrap match` tell about the image; --fresh starts from the beginning", "%s", reason)
 }
 
-func (m *monitor) perform(ctx context.Context, a sched.Action) {
+// perform tells the scheduler, or the user that the scheduler could not be told.
+func (m *monitor) perform(ctx context.Context, a sched.Action) bool {
 	limited, cancel := context.WithTimeout(ctx, m.cfg.patience.action)
 	defer cancel()
 	err := sched.Perform(limited, m.cfg.Facts.Ask, a)
@@ -134,16 +146,14 @@ func (m *monitor) perform(ctx context.Context, a sched.Action) {
 		m.note(Event{Level: Warning, Event: "requeue_failed", Text: fmt.Sprintf(
 			"the scheduler was not told: %v; what is saved is safe, submit the job again to go on", err)})
 	}
-	// No command at all is the case of a scheduler that could not be asked.
-	if a.WaitForKill && (err != nil || len(a.Commands) == 0) {
-		m.awaitKill(ctx)
-	}
+	return err == nil
 }
 
-// awaitKill keeps the job in the state "being preempted": exiting by ourselves
-// would end it for good.
-func (m *monitor) awaitKill(ctx context.Context) {
-	late := time.NewTimer(m.cfg.patience.kill)
+// awaitKill keeps the job as it is until the scheduler kills it: exiting by
+// ourselves would end a job for good that is being preempted, and let a script
+// go on that is about to be killed.
+func (m *monitor) awaitKill(ctx context.Context, limit time.Duration) {
+	late := time.NewTimer(limit)
 	defer late.Stop()
 	for {
 		select {
@@ -153,6 +163,14 @@ func (m *monitor) awaitKill(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// showSaved says in the queue where the job will go on, for people and for a
+// prolog that stages images.
+func (m *monitor) showSaved() {
+	if m.last != nil {
+		m.show(fmt.Sprintf("esky: checkpoint %d of %s in %s", m.last.Generation, m.last.Time.Format(time.DateTime), m.store.Dir()))
 	}
 }
 

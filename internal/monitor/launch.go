@@ -15,6 +15,7 @@ import (
 
 	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/image"
+	"github.com/esky-hpc/esky/internal/sched"
 	"github.com/esky-hpc/esky/internal/store"
 )
 
@@ -30,6 +31,9 @@ func (m *monitor) launch(ctx context.Context) (held bool, status int, err error)
 		m.orphan = nil
 	case m.hasImage():
 		held, status, err = m.resume(ctx)
+		if errors.As(err, new(*engine.MismatchError)) && m.goElsewhere(ctx, err) {
+			return true, sched.ExitAgain, nil
+		}
 		m.holdIfHopeless(ctx, err)
 	case len(m.command) == 0 || m.cfg.Generation != 0:
 		err = m.nothingToResume()
@@ -47,6 +51,26 @@ func (m *monitor) launch(ctx context.Context) (held bool, status int, err error)
 	return false, 0, nil
 }
 
+// goElsewhere gives a job that this host cannot resume back to the queue, for
+// another host, where the scheduler can do that.
+func (m *monitor) goElsewhere(ctx context.Context, why error) bool {
+	mover, ok := m.cfg.Adapter.(sched.Mover)
+	if !ok {
+		return false
+	}
+	a, ok := mover.Elsewhere(ctx, m.cfg.Facts, m.job, why.Error())
+	if !ok {
+		return false
+	}
+	m.note(Event{Level: Warning, Event: "left", Status: &a.Exit, Text: fmt.Sprintf("%v; %s", why, a.Note)})
+	m.release()
+	if !m.perform(ctx, a) {
+		return false
+	}
+	m.awaitKill(ctx, a.Stay)
+	return true
+}
+
 // holdIfHopeless keeps a job in the queue, with the reason beside it, whose image
 // cannot be resumed as things are. Ending it would lose its place, and the next
 // job would have another id and so not find the image.
@@ -54,7 +78,7 @@ func (m *monitor) holdIfHopeless(ctx context.Context, err error) {
 	if m.job.ID == "" || !isDamage(err) && !errors.As(err, new(*engine.MismatchError)) {
 		return
 	}
-	m.letGo()
+	m.release()
 	m.perform(ctx, m.cfg.Adapter.Hold(m.job, err.Error()))
 }
 
@@ -91,6 +115,7 @@ func (m *monitor) hasImage() bool {
 // candidates are the images to try, in order.
 func (m *monitor) candidates() ([]store.Generation, error) {
 	all, err := m.store.Generations()
+	all = m.withNear(all)
 	if err != nil || m.cfg.Generation == 0 {
 		return all, err
 	}

@@ -89,6 +89,8 @@ func (m *monitor) live() outcome {
 			m.plan.look = time.Now()
 		case r := <-m.results:
 			o = m.onResult(r)
+		case b := <-m.broughts:
+			o = m.onBrought(b)
 		case e := <-m.ends:
 			o = m.onEnd(e)
 		}
@@ -146,6 +148,9 @@ func (m *monitor) begin(op *operation) {
 	m.op = op
 	if op.stop {
 		m.enter(leaving)
+		if m.bringing != nil {
+			m.bringing()
+		}
 		m.note(Event{Event: "leaving", Text: "checkpoint before leaving (" + op.why + ")"})
 		used := m.proc.CPU()
 		m.spawn(func() { m.noteWork(used) })

@@ -76,7 +76,7 @@ func (m *monitor) onLook(now time.Time) {
 	if now.Before(m.plan.leave) {
 		if m.cfg.Margin.Auto && m.costs.took == 0 && !m.plan.asked {
 			m.plan.asked = true
-			m.spawn(func() { m.speeds <- measure(m.store.Dir()) })
+			m.spawn(func() { m.speeds <- measure(m.imageDir()) })
 		}
 		return
 	}

@@ -21,6 +21,7 @@ import (
 // Config is what `esky-wrap run` and `esky-wrap resume` ask for.
 type Config struct {
 	Store      string   // directory of all jobs
+	Local      string   // directory on this host for images on their way to the store; empty: none
 	Name       string   // job key; empty: the adapter's
 	Command    []string // program with arguments; empty: only resume
 	Env        []string // what the program gets, but for what esky adds
@@ -81,6 +82,7 @@ type monitor struct {
 	cwd     string
 
 	store   *store.Store
+	near    *store.Near // nil: images go to the store at once
 	place   rendezvous
 	claimed *os.File // the lock of living monitors on this host
 	lock    *os.File // the store's; nil where a job that we took over has it
@@ -104,6 +106,9 @@ type monitor struct {
 	costs    cost
 	plan     plan
 	timer    *time.Timer
+
+	bringing context.CancelFunc // of what is being brought to the store; nil: nothing is
+	broughts chan brought
 
 	asks    chan ask
 	results chan result
@@ -146,6 +151,7 @@ func newMonitor(cfg Config) *monitor {
 		cfg: cfg, command: cfg.Command, cwd: cfg.Facts.Dir,
 		received: map[syscall.Signal]bool{}, told: map[string]bool{}, timer: time.NewTimer(time.Hour),
 		asks: make(chan ask), results: make(chan result, 1), ends: make(chan ending, 1), speeds: make(chan float64, 1),
+		broughts: make(chan brought, 1),
 	}
 	m.timer.Stop()
 	return m
@@ -232,7 +238,9 @@ func (m *monitor) openStore() error {
 		return Fail(ExitNotWritable, "choose another place with --store or ESKY_STORE", "%w", err)
 	}
 	m.store = s
-	m.place, err = meet(filepath.Dir(s.Dir()), m.key)
+	if m.place, err = meet(filepath.Dir(s.Dir()), m.key); err == nil {
+		m.openNear()
+	}
 	return err
 }
 
@@ -267,7 +275,7 @@ func (m *monitor) comePast() error {
 // begins makes this process the incarnation that counts.
 func (m *monitor) begins() error {
 	m.started = time.Now()
-	token, err := m.store.Take(m.holder())
+	token, err := m.takeIncarnation()
 	if err != nil {
 		return err
 	}
@@ -283,7 +291,7 @@ func (m *monitor) begins() error {
 
 // startOver forgets earlier runs of the job.
 func (m *monitor) startOver() error {
-	if err := m.store.RemoveImages(); err != nil {
+	if err := errors.Join(m.store.RemoveImages(), m.forgetNear()); err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(m.store.Dir(), "done.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -331,20 +339,25 @@ func (m *monitor) noteNow() {
 func (m *monitor) close() {
 	m.timer.Stop()
 	m.noteNow()
+	m.haltBringing()
 	m.letGo()
 	m.wg.Wait()
 }
 
 // letGo lets the next incarnation have the job.
 func (m *monitor) letGo() {
-	if m.server != nil {
-		m.server.close()
-		m.server = nil
-	}
+	m.closeServer()
 	for _, f := range []**os.File{&m.lock, &m.claimed} {
 		if *f != nil {
 			(*f).Close()
 			*f = nil
 		}
+	}
+}
+
+func (m *monitor) closeServer() {
+	if m.server != nil {
+		m.server.close()
+		m.server = nil
 	}
 }

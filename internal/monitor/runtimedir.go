@@ -11,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
+	"github.com/esky-hpc/esky/internal/store"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,6 +25,10 @@ const longestSocket = 107
 // host. It is node-local on purpose: sockets do not work across hosts, and on
 // shared file systems often not at all.
 type rendezvous struct{ socket, lock string }
+
+// note is the file that tells of a job's near place, as long as not all of it is
+// in the store.
+func (r rendezvous) note() string { return strings.TrimSuffix(r.lock, ".lock") + store.NoteSuffix }
 
 // meet returns the place for a job. The directory is made if it is not there,
 // and must be ours alone: anybody can make names in /tmp.

@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/store"
 )
 
 // operation is a checkpoint that somebody wants.
@@ -62,11 +63,15 @@ type result struct {
 // of its state.
 func (m *monitor) save(op *operation) result {
 	r := result{op: op, memory: m.proc.MemoryBytes()}
-	r.saved, r.err = m.saveOnce(op)
-	if isFull(r.err) && m.makeRoom() {
-		r.saved, r.err = m.saveOnce(op)
+	r.saved, r.err = m.saveOnce(op, false)
+	if m.near != nil && (isFull(r.err) || errors.Is(r.err, store.ErrNotWritable)) {
+		m.note(Event{Level: Warning, Event: "warning", Text: fmt.Sprintf("the image goes to the store at once: %v", r.err)})
+		r.saved, r.err = m.saveOnce(op, true)
 	}
-	if r.err == nil {
+	if isFull(r.err) && m.makeRoom() {
+		r.saved, r.err = m.saveOnce(op, true)
+	}
+	if r.err == nil && m.near == nil {
 		if err := m.store.Prune(m.cfg.Keep); err != nil {
 			m.note(Event{Level: Warning, Event: "prune", Text: "old images stay: " + err.Error()})
 		}
@@ -74,8 +79,9 @@ func (m *monitor) save(op *operation) result {
 	return r
 }
 
-func (m *monitor) saveOnce(op *operation) (*Saved, error) {
-	pending, err := m.store.Begin(m.token)
+// saveOnce writes one image: where there is a near place, to it, or past it (far).
+func (m *monitor) saveOnce(op *operation, far bool) (*Saved, error) {
+	pending, err := m.beginImage(far)
 	if err != nil {
 		return nil, err
 	}
@@ -167,6 +173,9 @@ func isFull(err error) bool {
 func (m *monitor) succeeded(r result) {
 	s := r.saved
 	m.last = s
+	if !s.Stopped {
+		m.bring()
+	}
 	m.costs.took, m.costs.pause, m.costs.memory = s.Took, s.Pause, r.memory
 	m.note(Event{
 		Event: "checkpoint", Generation: s.Generation, Bytes: s.Bytes, Pause: s.Pause, Took: s.Took,

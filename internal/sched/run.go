@@ -84,6 +84,9 @@ func Perform(ctx context.Context, ask Ask, a Action) error {
 			return err
 		}
 	}
+	for _, argv := range a.Then {
+		_, _ = ask(ctx, argv...) // the job goes on without
+	}
 	return nil
 }
 

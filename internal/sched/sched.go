@@ -46,10 +46,11 @@ type Facts struct {
 	Now     time.Time // when the adapter is asked
 	Stdout  Stream    // the monitor's descriptor 1
 
-	Read   func(path string) (string, error) // a small file that the scheduler wrote for the job
-	Leader bool                              // the monitor leads its session: it is what the scheduler started
-	Began  time.Time                         // when that session began
-	Start  int                               // a number that tells this session from all others
+	Read      func(path string) (string, error) // a small file that the scheduler wrote for the job
+	Leader    bool                              // the monitor leads its session: it is what the scheduler started
+	Began     time.Time                         // when that session began
+	HostLabel string                            // what kind of machine this is (package host); empty: not known
+	Start     int                               // a number that tells this session from all others
 }
 
 // Stream says what a standard stream is connected to.
@@ -86,6 +87,8 @@ type Job struct {
 // Action is what to do about the scheduler. Perform runs the commands.
 type Action struct {
 	Commands [][]string
+	// Then are commands for the better, tried once after the others.
+	Then [][]string
 	// Settled lists parts of error messages that mean "what the command was to
 	// bring about is so already".
 	Settled []string
@@ -95,6 +98,9 @@ type Action struct {
 	// a job that is killed in a preemption is requeued, one that exits by itself
 	// is not.
 	WaitForKill bool
+	// Stay is how long to wait for the scheduler's kill after all commands have
+	// succeeded: a script around us must not go on to its next line meanwhile.
+	Stay time.Duration
 	// Note is one sentence for the user.
 	Note string
 }
@@ -116,4 +122,12 @@ type Adapter interface {
 	Hold(j Job, reason string) Action
 	// Status shows a line of text beside the job in the queue.
 	Status(j Job, text string) Action
+}
+
+// A Mover is an adapter that can send a job away from a host that cannot resume it.
+type Mover interface {
+	Adapter
+	// Elsewhere brings the job back on any other host. It is not ok where there is
+	// none, or enough have been tried: the job is then held.
+	Elsewhere(ctx context.Context, f Facts, j Job, reason string) (a Action, ok bool)
 }

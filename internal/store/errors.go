@@ -40,6 +40,9 @@ var storageErrnos = []unix.Errno{
 // permission and the like. Others it returns as they are. It serves those who
 // write into a Pending, too.
 func WriteError(path string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, ErrNotWritable) {
 		return err
 	}

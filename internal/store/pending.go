@@ -26,7 +26,10 @@ type Pending struct {
 
 // Begin makes an empty directory for the next generation and removes what dead
 // writers have left. ErrBusy: this process is writing one already.
-func (s *Store) Begin(tok Token) (*Pending, error) {
+func (s *Store) Begin(tok Token) (*Pending, error) { return s.begin(tok, 1) }
+
+// begin numbers the generation least or higher.
+func (s *Store) begin(tok Token, least uint32) (*Pending, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pending != nil {
@@ -42,6 +45,7 @@ func (s *Store) Begin(tok Token) (*Pending, error) {
 	if err != nil {
 		return nil, err
 	}
+	gen = max(gen, least)
 	p := &Pending{s: s, gen: gen, tok: tok, dir: s.path(fmt.Sprintf("%s%d.%d", pendingPrefix, gen, tok))}
 	if err := s.fs.Mkdir(p.dir); err != nil {
 		return nil, WriteError(p.dir, err)

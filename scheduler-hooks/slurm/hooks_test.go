@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 )
@@ -20,7 +21,7 @@ func site(t *testing.T, script, hook string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	short := bytes.Replace(text, []byte("timeout -k 2 10"), []byte("timeout -k 1 1"), 1)
+	short := regexp.MustCompile(`timeout -k 2 \d+ "\$hook"`).ReplaceAll(text, []byte(`timeout -k 1 1 "$$hook"`))
 	if bytes.Equal(short, text) {
 		t.Fatalf("%s has no time-out", script)
 	}
@@ -71,19 +72,33 @@ func TestHooksCannotDrainANode(t *testing.T) {
 }
 
 func TestHooksCallTheProgram(t *testing.T) {
-	for _, script := range []string{"prolog", "epilog"} {
+	for script, want := range map[string]string{
+		"prolog": "1 prolog 7 / \n1 stage 7 / /fast/esk\n",
+		"epilog": "1 epilog 7 / \n1 drain 7 / \n",
+	} {
 		mark := filepath.Join(t.TempDir(), "mark")
-		path := site(t, script, `echo "$# $1 $SLURM_JOB_ID $(pwd)" >`+mark)
+		path := site(t, script, `echo "$# $1 $SLURM_JOB_ID $(pwd) $ESKY_LOCAL" >>`+mark)
+		conf(t, path, "local=/fast/$user")
 		cmd := exec.Command(path)
-		cmd.Env = []string{"SLURM_JOB_ID=7"}
+		cmd.Env = []string{"SLURM_JOB_ID=7", "SLURM_JOB_USER=esk", "SLURM_JOB_RESTART_COUNT=1"}
 		if err := cmd.Run(); err != nil {
 			t.Fatal(err)
 		}
 		got, err := os.ReadFile(mark)
-		if err != nil || string(got) != "1 "+script+" 7 /\n" {
+		if err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", script, got, err)
 		}
 	}
+}
+
+// conf puts the shipped esky.conf beside a script, with a line of the site's own.
+func conf(t *testing.T, script, line string) {
+	t.Helper()
+	text, err := os.ReadFile("esky.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(filepath.Dir(script), "esky.conf"), append(text, line+"\n"...))
 }
 
 func TestTaskProlog(t *testing.T) {
@@ -92,19 +107,21 @@ func TestTaskProlog(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		name, store string
-		env         []string
-		want        string
+		name, site string
+		env        []string
+		want       string
 	}{
-		{"as shipped", "", []string{"SLURM_JOB_USER=esk", "SLURM_JOB_ID=7"}, ""},
-		{"the site's", "/scratch/{user}/{job}/esky", []string{"SLURM_JOB_USER=esk", "SLURM_JOB_ID=7"}, "export ESKY_STORE=/scratch/esk/7/esky\n"},
-		{"the user's own", "/scratch", []string{"SLURM_JOB_USER=esk", "SLURM_JOB_ID=7", "ESKY_STORE=/x"}, ""},
-		{"no job", "/scratch", nil, ""},
-		{"strange user", "/scratch/{user}", []string{"SLURM_JOB_USER=../x|e", "SLURM_JOB_ID=7"}, ""},
+		{"as shipped", "", []string{"SLURM_JOB_USER=esk"}, ""},
+		{"the site's", "store=/scratch/$user/esky; local=/fast", []string{"SLURM_JOB_USER=esk"},
+			"export ESKY_STORE=/scratch/esk/esky\nexport ESKY_LOCAL=/fast\n"},
+		{"the user's own", "store=/scratch; local=/fast", []string{"SLURM_JOB_USER=esk", "ESKY_STORE=/x"}, "export ESKY_LOCAL=/fast\n"},
+		{"no job", "store=/scratch", nil, ""},
+		{"strange user", "store=/scratch/$user", []string{"SLURM_JOB_USER=../x|e"}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "task-prolog")
-			write(t, path, bytes.Replace(text, []byte("\nstore=\n"), []byte("\nstore="+c.store+"\n"), 1))
+			write(t, path, text)
+			conf(t, path, c.site)
 			cmd := exec.Command(path)
 			cmd.Env = append(c.env, "PATH=/usr/bin:/bin")
 			out, err := cmd.CombinedOutput()

@@ -14,6 +14,10 @@ import (
 // by Slurm or by another task of the same job.
 const pending = "Job is pending execution"
 
+// stay outlasts the moment between Slurm's decision to end a job and its SIGTERM to
+// the batch script. A script that saw us exit before would go on to its next line.
+const stay = 5 * time.Second
+
 // askPause is the time between two tries to learn the job's state.
 const askPause = 2 * time.Second
 
@@ -22,6 +26,14 @@ const askPause = 2 * time.Second
 // done that itself and nobody cancelled it. The exit status is never 0: up to
 // 23.11 a preempted job that exits 0 in its grace time counts as completed.
 func (Adapter) Leave(ctx context.Context, f sched.Facts, j sched.Job) sched.Action {
+	a := leaveJob(ctx, f, j)
+	if !j.Sole && j.NoReturn != interactive {
+		a.Stay = stay
+	}
+	return a
+}
+
+func leaveJob(ctx context.Context, f sched.Facts, j sched.Job) sched.Action {
 	if j.NoReturn == interactive {
 		return sched.Action{Exit: sched.ExitAgain, Note: "run the same command line again in a new allocation to go on"}
 	}
@@ -36,12 +48,13 @@ func (Adapter) Leave(ctx context.Context, f sched.Facts, j sched.Job) sched.Acti
 	}
 	switch fate(rec, j.Attempt) {
 	case requeued:
-		return sched.Action{Exit: sched.ExitAgain, Note: "Slurm has requeued job " + j.ID}
+		return sched.Action{Exit: sched.ExitAgain, Note: "Slurm has requeued job " + j.ID, Then: alike(ctx, f, rec, j.ID)}
 	case cancelled:
 		return sched.Action{Exit: sched.ExitAgain, Note: "job " + j.ID + " was cancelled and is not requeued; its images stay in the store"}
 	}
 	return sched.Action{
 		Commands:    append(allow(rec["Requeue"] == "0", j.ID), []string{"scontrol", "requeue", j.ID}),
+		Then:        alike(ctx, f, rec, j.ID),
 		Settled:     []string{pending},
 		Exit:        sched.ExitAgain,
 		WaitForKill: true,

@@ -79,14 +79,21 @@ func (j *job) showID(id string) map[string]string {
 		return rec
 	}
 	line, _, _ := strings.Cut(string(out), "\n")
+	rec = fields(line)
+	// The comment is the one field with blanks that counts here.
+	if _, rest, ok := strings.Cut(line, " Comment="); ok {
+		rec["Comment"], _, _ = strings.Cut(rest, " StdErr=")
+	}
+	return rec
+}
+
+// fields are the words NAME=VALUE of a line, the first of each name.
+func fields(line string) map[string]string {
+	rec := map[string]string{}
 	for _, m := range field.FindAllStringSubmatch(line, -1) {
 		if _, seen := rec[m[1]]; !seen {
 			rec[m[1]] = m[2]
 		}
-	}
-	// The comment is the one field with blanks that counts here.
-	if _, rest, ok := strings.Cut(line, " Comment="); ok {
-		rec["Comment"], _, _ = strings.Cut(rest, " StdErr=")
 	}
 	return rec
 }

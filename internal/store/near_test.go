@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// hosts is a store and two hosts with a near place each.
+func hosts(t *testing.T) (far *Store, a, b *Near) {
+	t.Helper()
+	far, err := Open(filepath.Join(t.TempDir(), "store"), "J")
+	if err != nil {
+		t.Fatal(err)
+	}
+	near := func(name string) *Near {
+		n, err := far.Near(filepath.Join(t.TempDir(), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	return far, near("a"), near("b")
+}
+
+// incarnate begins an incarnation as the monitor does, and tells whether the
+// images of near were believed.
+func incarnate(t *testing.T, far *Store, near *Near, host string) (Token, bool) {
+	t.Helper()
+	ok, err := near.Believed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ok {
+		if err := near.RemoveImages(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := Holder{Host: host, Started: time.Now()}
+	if h.Token, err = far.Take(h); err != nil {
+		t.Fatal(err)
+	}
+	if err := near.Follow(h); err != nil {
+		t.Fatal(err)
+	}
+	return h.Token, ok
+}
+
+func publishNear(t *testing.T, n *Near, tok Token) {
+	t.Helper()
+	p, err := n.Begin(tok)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeImage(p.Dir(), p.Generation(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Publish(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func drain(t *testing.T, n *Near) uint32 {
+	t.Helper()
+	got, err := n.Drain(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestNearIsDrained(t *testing.T) {
+	far, a, _ := hosts(t)
+	tok, _ := incarnate(t, far, a, "a")
+	publishNear(t, a, tok)
+	publishNear(t, a, tok)
+	if got := drain(t, a); got != 2 {
+		t.Errorf("brought image %d", got)
+	}
+	if d := cmp.Diff([]uint32{2}, goodNumbers(t, far)); d != "" {
+		t.Error(d)
+	}
+	if got := drain(t, a); got != 0 {
+		t.Errorf("brought image %d again", got)
+	}
+	publishNear(t, a, tok)
+	if d := cmp.Diff([]uint32{3, 2, 1}, numbers(t, &a.Store)); d != "" {
+		t.Error(d)
+	}
+	if left := hidden(t, far); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// On the same host, an image that was never drained is as good as any.
+func TestNearIsBelievedOnItsHost(t *testing.T) {
+	far, a, _ := hosts(t)
+	tok, _ := incarnate(t, far, a, "a")
+	publishNear(t, a, tok)
+	tok, ok := incarnate(t, far, a, "a")
+	if !ok || !cmp.Equal(numbers(t, &a.Store), []uint32{1}) {
+		t.Errorf("believed: %v, images %v", ok, numbers(t, &a.Store))
+	}
+	publishNear(t, a, tok)
+	if got := drain(t, a); got != 2 {
+		t.Errorf("brought image %d", got)
+	}
+}
+
+// Once the job has run elsewhere, what was never drained is of another past.
+func TestNearIsNotBelievedAfterwards(t *testing.T) {
+	far, a, b := hosts(t)
+	tok, _ := incarnate(t, far, a, "a")
+	publishNear(t, a, tok)
+	drain(t, a)
+	publishNear(t, a, tok) // host a fails
+	other, _ := incarnate(t, far, b, "b")
+	if _, err := a.Drain(context.Background()); !errors.Is(err, ErrStale) {
+		t.Errorf("drained late: %v", err)
+	}
+	if _, err := a.Begin(tok); !errors.Is(err, ErrStale) {
+		t.Errorf("a writer that was left behind goes on: %v", err)
+	}
+	publishNear(t, b, other)
+	if d := cmp.Diff([]uint32{2}, numbers(t, &b.Store)); d != "" {
+		t.Error(d)
+	}
+	if _, ok := incarnate(t, far, a, "a"); ok || len(numbers(t, &a.Store)) != 0 {
+		t.Error("the image of another past is believed in")
+	}
+	if d := cmp.Diff([]uint32{1}, goodNumbers(t, far)); d != "" {
+		t.Error(d)
+	}
+}
+
+// A store that was removed and begun anew counts tokens from 1 again.
+func TestNearOfAnEarlierStore(t *testing.T) {
+	far, a, b := hosts(t)
+	tok, _ := incarnate(t, far, a, "a")
+	publishNear(t, a, tok)
+	if err := os.RemoveAll(far.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	anew, err := Open(filepath.Dir(far.Dir()), "J")
+	if err != nil {
+		t.Fatal(err)
+	}
+	incarnate(t, anew, b, "b")
+	if ok, err := a.Believed(); ok || err != nil {
+		t.Errorf("believed %v, %v", ok, err)
+	}
+}
+
+func TestNearStages(t *testing.T) {
+	far, a, b := hosts(t)
+	tok, _ := incarnate(t, far, a, "a")
+	publishNear(t, a, tok)
+	drain(t, a)
+	if got, err := b.Stage(context.Background()); got != 1 || err != nil {
+		t.Fatalf("staged %d, %v", got, err)
+	}
+	if _, ok := incarnate(t, far, b, "b"); !ok {
+		t.Error("what was staged is not believed in")
+	}
+	if d := cmp.Diff([]uint32{1}, goodNumbers(t, &b.Store)); d != "" {
+		t.Error(d)
+	}
+}
+
+// A copy counts only when all of it is right, and an older good one is better
+// than none.
+func TestNearDamaged(t *testing.T) {
+	far, a, _ := hosts(t)
+	tok, _ := incarnate(t, far, a, "a")
+	publishNear(t, a, tok)
+	publishNear(t, a, tok)
+	damage(t, &a.Store, 2)
+	if got := drain(t, a); got != 1 {
+		t.Errorf("brought image %d", got)
+	}
+	publishNear(t, a, tok)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if got, err := a.Drain(ctx); err == nil {
+		t.Errorf("interrupted, and yet image %d", got)
+	}
+	if d := cmp.Diff([]uint32{1}, numbers(t, far)); d != "" {
+		t.Error(d)
+	}
+	if left := hidden(t, far); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/esky-hpc/esky/test/harness"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// A partition that cancels what it preempts does not requeue it, whatever the job
+// was submitted with. The first of the jobs is told at once, the second only by
+// SIGTERM at the end of the grace time.
+func TestPreemptedByCancelComesBack(t *testing.T) {
+	needQuietEnd(t)
+	cases := []struct {
+		name, signal string
+		flags, want  []string
+	}{
+		{"told", "signal USR1", []string{"--signal=B:USR1@30"}, []string{"PENDING", "COMPLETED"}},
+		{"late", "signal TERM", nil, []string{"PREEMPTED", "PENDING", "COMPLETED"}},
+	}
+	rounds, seconds := 60, "12"
+	if !harness.All() { // the end of the grace time is seen late, at 20 seconds
+		cases, rounds, seconds = cases[:1], 24, "4"
+	}
+	var jobs []*job
+	for _, c := range cases {
+		j := workplace(t, "cancel-"+c.name).submit(fmt.Sprintf("exec esky-wrap run -- ../count %d 400 0", rounds),
+			append(c.flags, "-p", "cancel", "-w", "n1", "-t", "10")...)
+		jobs = append(jobs, j)
+		j.awaitRound(5, "out")
+	}
+	occupy(t, "n1", seconds)
+	for i, j := range jobs {
+		j.awaitState(2*time.Minute, "COMPLETED", "0:0")
+		j.expect(rounds, "out")
+		j.expectStates(cases[i].want...)
+		if !strings.Contains(j.read("err"), cases[i].signal) {
+			t.Errorf("%s did not leave for %s: %s", j.name, cases[i].signal, j.read("err"))
+		}
+	}
+}
+
+// The user's signal before the time limit goes to the batch script with B:, and
+// to the tasks of steps without.
+func TestSignalBeforeTheLimit(t *testing.T) {
+	needEsky(t)
+	const rounds = 80
+	for name, c := range map[string]struct{ line, signal string }{
+		"script": {"exec esky-wrap run", "B:USR2@110"},
+		"steps":  {"srun -n1 esky-wrap run", "USR2@110"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := workplace(t, "signal-"+name).submit(fmt.Sprintf("%s -- ../count %d 400 0 result", c.line, rounds), "-p", "shared", "-n1", "-t", "2", "--signal="+c.signal)
+			j.await("its requeue", 100*time.Second, func() bool { return j.show()["Restarts"] == "1" })
+			if !strings.Contains(j.read("err"), "signal USR2") {
+				t.Errorf("it left for something else: %s", j.read("err"))
+			}
+			j.awaitState(3*time.Minute, "COMPLETED", "0:0")
+			j.expect(rounds, "result")
+		})
+	}
+}
+
+func TestSuspendedJobGoesOn(t *testing.T) {
+	needEsky(t)
+	t.Parallel()
+	const rounds = 25
+	j := workplace(t, "suspend").submit(fmt.Sprintf("exec esky-wrap run -- ../count %d 400 0", rounds), "-p", "shared", "-t", "10")
+	j.awaitRound(5, "out")
+	rootOn(t, "ctl", "scontrol", "suspend", j.id)
+	time.Sleep(4 * time.Second) // Slurm stops its processes after two
+	before := j.read("out")
+	if state := j.show()["JobState"]; state != "SUSPENDED" {
+		t.Errorf("the job is %s", state)
+	}
+	time.Sleep(2 * time.Second)
+	if j.read("out") != before {
+		t.Error("the job ran while it was suspended")
+	}
+	rootOn(t, "ctl", "scontrol", "resume", j.id)
+	j.awaitState(time.Minute, "COMPLETED", "0:0")
+	j.expect(rounds, "out")
+	j.expectStates("COMPLETED")
+}
+
+// Two tasks of one step are two jobs to esky, and one to Slurm.
+func TestStepOfSeveralTasks(t *testing.T) {
+	needQuietEnd(t)
+	t.Parallel()
+	const rounds = 40
+	j := workplace(t, "tasks").submit(fmt.Sprintf(`srun -n2 sh -c 'exec esky-wrap run -- ../count %d 300 0 result.$SLURM_PROCID'`, rounds),
+		"-p", "shared", "-n2", "-t", "10")
+	for i := range 2 {
+		j.awaitRound(8, "result."+itoa(i))
+	}
+	on(t, "scancel", "--signal=USR1", j.id)
+	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
+	for i := range 2 {
+		j.expect(rounds, "result."+itoa(i))
+	}
+	j.expectStates("PENDING", "COMPLETED")
+	if n := strings.Count(j.read("err"), "resumed "); n != 2 {
+		t.Errorf("%d of 2 tasks were resumed: %s", n, j.read("err"))
+	}
+}
+
+// The components of a heterogeneous job are requeued together, by the id of the
+// first.
+func TestHeterogeneousJob(t *testing.T) {
+	needQuietEnd(t)
+	t.Parallel()
+	const rounds = 40
+	j := workplace(t, "het").submit(fmt.Sprintf(`for i in 0 1; do srun --het-group=$i esky-wrap run -- ../count %d 300 0 result.$i & done
+wait`, rounds), "-p", "shared", "-n1", "-t", "10", ":", "-p", "shared", "-n1", "-t", "10")
+	for i := range 2 {
+		j.awaitRound(8, "result."+itoa(i))
+	}
+	if j.show()["HetJobId"] != j.id {
+		t.Errorf("no heterogeneous job: %v", j.show())
+	}
+	// Only the second component's step is told to leave: it has to take the whole job along.
+	on(t, "scancel", "--signal=USR1", j.id+"+1.1")
+	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
+	for i := range 2 {
+		j.expect(rounds, "result."+itoa(i))
+	}
+	j.expectStates("PENDING", "COMPLETED")
+}
+
+// What stands before the command is run in each attempt, what stands after it
+// only when it has really ended.
+func TestCommandsBeforeAndAfter(t *testing.T) {
+	needQuietEnd(t)
+	t.Parallel()
+	for name, leave := range map[string]func(t *testing.T, j *job){
+		"requeue": func(t *testing.T, j *job) { on(t, "scontrol", "requeue", j.id) },
+		"signal":  func(t *testing.T, j *job) { on(t, "scancel", "--signal=USR1", j.id) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const rounds = 30
+			j := workplace(t, "around-"+name).submit(fmt.Sprintf(`echo before >>log
+srun -n1 esky-wrap run -- ../count %d 400 3 result
+echo "after $?" >>log`, rounds), "-p", "shared", "-n1", "-t", "10")
+			j.awaitRound(8, "result")
+			leave(t, j)
+			j.awaitState(2*time.Minute, "COMPLETED", "0:0")
+			if got := j.read("log"); got != "before\nbefore\nafter 3\n" {
+				t.Errorf("log %q", got)
+			}
+			j.expect(rounds, "result")
+			j.expectStates("PENDING", "COMPLETED")
+		})
+	}
+}
+
+// script is a job script of testdata, without its first line.
+func script(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "\n")
+	return rest
+}
+
+// Scripts that keep their books in the job's comment and requeue themselves, as
+// NERSC taught them to, only need another checkpoint command.
+func TestScriptThatRequeuesItself(t *testing.T) {
+	needQuietEnd(t)
+	t.Parallel()
+	j := workplace(t, "variable").submit(script(t, "variable-time.sh"),
+		"-p", "shared", "-t", "10", "--time-min=5", "--comment=00:20:00", "--signal=B:USR1@60")
+	j.awaitRound(8, "result")
+	on(t, "scancel", "--batch", "--signal=USR1", j.id)
+	j.await("its second run", time.Minute, func() bool { return len(j.hosts()) == 2 })
+	// The script's own books: what is left of the 20 minutes, and the limit it asked for.
+	rec := j.show()
+	if c := rec["Comment"]; !strings.HasPrefix(c, "00:19:") {
+		t.Errorf("comment %q", c)
+	}
+	if rec["TimeLimit"] != "00:09:00" {
+		t.Errorf("time limit %s", rec["TimeLimit"])
+	}
+	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
+	j.expect(40, "result")
+	j.expectStates("PENDING", "COMPLETED")
+}
+
+// A launcher as submitit: python in a step, a handler of SIGUSR2 that would
+// requeue the job. esky takes the signal first, and the launcher never notices.
+func TestPythonLauncher(t *testing.T) {
+	needEsky(t)
+	harness.Need(t, "/usr/bin/python3", "python3")
+	t.Parallel()
+	j := workplace(t, "launcher")
+	harness.CopyProgram(t, "testdata/launcher.py", filepath.Join(j.dir, "launcher.py"))
+	j.submit(`srun -n1 --unbuffered --output log.out --error log.err esky-wrap run -- /usr/bin/python3 -u launcher.py task.json`,
+		"-p", "shared", "-n1", "-t", "10", "--signal=USR2@90")
+	j.await("the task to run", time.Minute, func() bool { return strings.Contains(j.read("log.out"), "step 8\n") })
+	on(t, "scancel", "--signal=USR2", j.id)
+	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
+	if got := j.read("task.json"); got != `{"result": 499500, "requeued_by_launcher": 0}` {
+		t.Errorf("result %s", got)
+	}
+	j.expectStates("PENDING", "COMPLETED")
+}
+
+// The backfill scheduler may grant less time than was asked for (--time-min): the
+// granted limit is what esky has to obey.
+func TestTimeMinimum(t *testing.T) {
+	if !harness.All() {
+		t.Skip("takes five minutes: only with ESKY_TEST=all")
+	}
+	needEsky(t)
+	const rounds = 180
+	first := workplace(t, "timemin-first").submit("exec sleep 110", "-p", "low", "-w", "n1", "--exclusive", "-t", "2")
+	first.awaitRun()
+	// Wants both hosts and waits for n1, so n2 is free for two minutes at most.
+	workplace(t, "timemin-wide").submit("exec sleep 5", "-p", "low", "-N2", "--exclusive", "-t", "1")
+	j := workplace(t, "timemin").submit(fmt.Sprintf("exec esky-wrap run -- ../count %d 1000 0", rounds), "-p", "low", "-t", "10", "--time-min=1")
+	j.awaitRun()
+	rec := j.show()
+	if rec["TimeMin"] != "00:01:00" || rec["TimeLimit"] == "00:10:00" {
+		t.Errorf("no shorter limit was granted: %v", rec)
+	}
+	j.awaitState(10*time.Minute, "COMPLETED", "0:0")
+	j.expect(rounds, "out")
+}
+
+func (j *job) awaitRun() {
+	j.t.Helper()
+	j.await("its start", 2*time.Minute, func() bool { return len(j.hosts()) > 0 })
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/esky-hpc/esky/test/harness"
+)
+
+// blockedScript runs a job whose images go to /tmp/fast first. Its store does not
+// take any while the job is being ended; afterwards it does, if $1 is there.
+const blockedScript = `ls -d /tmp/fast/*/gen-* >>staged 2>/dev/null
+trap 'until grep -q "on this host only" err; do sleep 0.2; done; [ ! -e reopen ] || chmod 700 .esky/*; sleep 1; exit' TERM
+srun -n1 esky-wrap run -- ../count %d 400 0 result &
+wait`
+
+// tiers gives the site a fast place on each host, and a job that uses it.
+func tiers(t *testing.T, name string, rounds int) *job {
+	t.Helper()
+	conf := filepath.Join(filepath.Dir(filepath.Dir(home())), "site/esky/slurm/esky.conf")
+	shipped, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(conf, append(shipped, "local=/tmp/fast\n"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(conf, shipped, 0o644); err != nil {
+			t.Error(err)
+		}
+	})
+	return workplace(t, name).submit(fmt.Sprintf(blockedScript, rounds), "-p", "low", "-n1", "-t", "10")
+}
+
+// chmodStore opens and closes the job's store for its user.
+func (j *job) chmodStore(mode os.FileMode) {
+	j.t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(j.dir, ".esky", "slurm-*"))
+	if err != nil || len(dirs) != 1 {
+		j.t.Fatalf("stores %q, %v", dirs, err)
+	}
+	if err := os.Chmod(dirs[0], mode); err != nil {
+		j.t.Fatal(err)
+	}
+}
+
+// requeueFrom requeues the job, to be run on any other host.
+func (j *job) requeueFrom(host string) {
+	j.t.Helper()
+	on(j.t, "scontrol", "requeue", j.id)
+	on(j.t, "scontrol", "update", "JobId="+j.id, "ExcNodeList="+host)
+}
+
+// An image that its monitor could not bring to the store is brought by the epilog
+// of that host, and staged by the prolog of the next.
+func TestEpilogBringsTheImage(t *testing.T) {
+	needQuietEnd(t)
+	const rounds = 25
+	j := tiers(t, "tiers", rounds)
+	j.awaitRound(8, "result")
+	j.chmodStore(0o500)
+	if err := os.WriteFile(filepath.Join(j.dir, "reopen"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	first := j.hosts()[0]
+	j.requeueFrom(first)
+	j.await("its second run", time.Minute, func() bool { return len(j.hosts()) == 2 })
+	if j.hosts()[1] == first {
+		t.Errorf("ran on %v", j.hosts())
+	}
+	if n := len(j.images()); n != 1 {
+		t.Errorf("%d images in the store", n)
+	}
+	if got := strings.Count(j.read("staged"), "gen-000001\n"); got != 1 {
+		t.Errorf("the script found on its hosts: %q", j.read("staged"))
+	}
+	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
+	j.expect(rounds, "result")
+	j.expectStates("PENDING", "COMPLETED")
+	if !strings.Contains(j.read("err"), "resumed slurm-") {
+		t.Errorf("it was not resumed: %s", j.read("err"))
+	}
+	for _, host := range []string{"n1", "n2"} {
+		if left := slurm(t, "exec", host, "sh", "-c", "ls -d /tmp/fast/*/gen-* /tmp/esky-5001/*.near 2>/dev/null; true"); host != first && left != "" {
+			t.Errorf("left on %s: %s", host, left)
+		}
+	}
+}
+
+// An image that was never brought is believed in only as long as nobody has run
+// the job elsewhere.
+func TestImageThatWasNeverBrought(t *testing.T) {
+	if !harness.All() {
+		t.Skip("takes a minute and a half: only with ESKY_TEST=all")
+	}
+	needQuietEnd(t)
+	const rounds = 60
+	j := tiers(t, "undrained", rounds)
+	j.awaitRound(20, "result")
+	j.chmodStore(0o500)
+	first := j.hosts()[0]
+	j.requeueFrom(first) // the image of round 20 and more stays there
+	j.await("the end of its first run", time.Minute, func() bool {
+		return j.show()["JobState"] == "PENDING" && strings.Contains(j.read("err"), "on this host only")
+	})
+	time.Sleep(3 * time.Second) // its epilog
+	j.chmodStore(0o700)
+	if err := os.WriteFile(filepath.Join(j.dir, "reopen"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j.await("its second run", time.Minute, func() bool { return len(j.hosts()) == 2 })
+	j.await("a new beginning: the store has nothing", time.Minute, func() bool {
+		return strings.Contains(j.read("result"), "round 3 ") && !strings.Contains(j.read("result"), "round 20 ")
+	})
+	if strings.Contains(j.read("err"), "resumed") {
+		t.Errorf("resumed from what? %s", j.read("err"))
+	}
+	on(t, "scontrol", "requeue", j.id)
+	on(t, "scontrol", "update", "JobId="+j.id, "ExcNodeList="+j.hosts()[1])
+	j.awaitState(3*time.Minute, "COMPLETED", "0:0")
+	j.expect(rounds, "result")
+	if h := j.hosts(); len(h) != 3 || h[2] != first {
+		t.Errorf("ran on %v", h)
+	}
+}

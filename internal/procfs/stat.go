@@ -39,9 +39,12 @@ type Stat struct {
 	ExitCode                       int // as wait(2) gives it
 }
 
-// tick is the unit of Utime and Stime: USER_HZ is 100 on every architecture
+// tick is the unit of Utime, Stime and Starttime: USER_HZ is 100 on every architecture
 // that Go knows.
 const tick = 10 * time.Millisecond
+
+// Start is when it was started, counted from the boot (CLOCK_BOOTTIME).
+func (s *Stat) Start() time.Duration { return time.Duration(s.Starttime) * tick }
 
 // CPU is the processor time used.
 func (s *Stat) CPU() time.Duration { return time.Duration(s.Utime+s.Stime) * tick }

@@ -143,9 +143,13 @@ func inUse(id int) bool { return unix.Kill(id, 0) != unix.ESRCH }
 
 func (w *waiter) tooLong(id int) error {
 	if st, err := procfs.ReadStat(id, 0); err == nil {
-		return &NumbersError{fmt.Sprintf("process number %d is in use here, by %s%s", id, st.Comm, whyNumbers)}
+		return inUseBy(id, st.Comm)
 	}
 	return &NumbersError{fmt.Sprintf("process number %d has not come up within %s%s", id, awaitLimit, whyNumbers)}
+}
+
+func inUseBy(id int, comm string) error {
+	return &NumbersError{fmt.Sprintf("process number %d is in use here, by %s%s", id, comm, whyNumbers)}
 }
 
 const whyNumbers = "; this host allows no namespaces, and the job has programs that must have their old numbers (static ones, " +

@@ -14,6 +14,7 @@ import (
 	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
 	"github.com/esky-hpc/esky/shim"
 )
@@ -62,7 +63,31 @@ func (r *restorer) chooseNumbers() error {
 	if count > ids.Most {
 		n.translate = false
 	}
+	if !n.translate {
+		return refuseTaken(r.meta)
+	}
 	return nil
+}
+
+// refuseTaken finds numbers that must be had and that somebody has had for long: it
+// is no use to wait for these.
+func refuseTaken(m *imagepb.Image) error {
+	const long = 30 * time.Second
+	for _, p := range m.Processes {
+		for _, t := range append([]*imagepb.Thread{{Tid: p.Pid}}, p.Threads...) {
+			stat, err := procfs.ReadStat(int(t.Tid), 0)
+			if err == nil && sinceBoot()-stat.Start() > long {
+				return inUseBy(int(t.Tid), stat.Comm)
+			}
+		}
+	}
+	return nil
+}
+
+func sinceBoot() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+	return time.Duration(ts.Nano())
 }
 
 // libraryBase is where the library that translates is mapped, or 0.

@@ -15,6 +15,11 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 RUNNER   = $(GO) run ./test/runner
 
 BINARIES = bin/esky-wrap bin/esky-hook bin/esky-provider
+# Where Slurm's headers are there, its plugin for "sbatch --esky" is built, too.
+ifneq ($(wildcard /usr/include/slurm/spank.h),)
+BINARIES += bin/spank_esky.so
+endif
+
 SHELL_SCRIPTS = $(shell grep -rlE --exclude-dir=.git --exclude-dir=bin --exclude-dir=build --exclude='*.md' --exclude='*.go' --exclude='*.txt' '^\#!.*[/ ](ba)?sh$$' .)
 
 .PHONY: all build shim help demo bench lab-slurm lab-slurm-down lab-gridengine lab-gridengine-down \
@@ -40,6 +45,9 @@ bin/esky-provider: shim FORCE
 
 bin/esky-hook: FORCE
 	$(GOBUILD) -o $@ ./cmd/esky-hook
+
+bin/spank_esky.so: scheduler-hooks/slurm/spank/esky.c
+	$(CC) -shared -fPIC -O2 -Wall -Wextra -Werror -o $@ $<
 
 demo: bin/esky-wrap ## Take a running computation away, bring it back, compare: about 20 s
 	contrib/demo/run bin/esky-wrap
@@ -129,6 +137,7 @@ install: build ## Install under DESTDIR/PREFIX
 	install -m 0644 docs/*.md $(DESTDIR)$(DOCDIR)/docs
 	cp -R scheduler-hooks/. $(DESTDIR)$(LIBEXEC)/scheduler-hooks
 	find $(DESTDIR)$(LIBEXEC)/scheduler-hooks -name '*.go' -delete
+	[ ! -e bin/spank_esky.so ] || install -m 0755 bin/spank_esky.so $(DESTDIR)$(LIBEXEC)/scheduler-hooks/slurm/
 	for name in lsf/echkpnt.esky lsf/erestart.esky pbs/torque-checkpoint pbs/torque-restart; do \
 		ln -sf $(BINDIR)/esky-hook $(DESTDIR)$(LIBEXEC)/scheduler-hooks/$$name; done
 

@@ -122,6 +122,11 @@ func allow(needed bool, ref string) [][]string {
 // ourMark begins the comments that are ours to replace.
 const ourMark = "esky: "
 
+// isOurs tells whether a comment is ours, or only asks for us (job_submit.lua).
+func isOurs(comment string) bool {
+	return comment == "" || comment == "esky" || strings.HasPrefix(comment, "esky:")
+}
+
 // Hold implements sched.Adapter: requeued, but held until its user releases it.
 func (Adapter) Hold(j sched.Job, reason string) sched.Action {
 	a := sched.Action{Exit: sched.ExitCannot, Note: reason}
@@ -129,7 +134,7 @@ func (Adapter) Hold(j sched.Job, reason string) sched.Action {
 		return a
 	}
 	text := ourMark + "held: " + reason
-	if j.Comment != "" && !strings.HasPrefix(j.Comment, ourMark) {
+	if !isOurs(j.Comment) {
 		text = j.Comment + " | " + text
 	}
 	a.Commands = append(allow(j.NoReturn == noRequeue, j.ID),
@@ -143,7 +148,7 @@ func (Adapter) Hold(j sched.Job, reason string) sched.Action {
 // Status implements sched.Adapter. A comment of the user's own stays: scripts
 // of some sites keep the job's state in it.
 func (Adapter) Status(j sched.Job, text string) sched.Action {
-	if j.Comment != "" && !strings.HasPrefix(j.Comment, ourMark) {
+	if !isOurs(j.Comment) {
 		return sched.Action{}
 	}
 	return sched.Action{Commands: [][]string{comment(j.ID, ourMark+strings.TrimPrefix(text, ourMark))}}

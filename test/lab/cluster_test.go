@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,12 +25,16 @@ func need(t *testing.T) {
 }
 
 // a job of Slurm's.
-type job struct{ place }
+type job struct {
+	place
+	env      []string // what sbatch has besides
+	argument string   // of the script
+}
 
 // workplace makes the directory for one job.
 func workplace(t *testing.T, name string) *job {
 	t.Helper()
-	j := &job{newPlace(t, home(), name)}
+	j := &job{place: newPlace(t, home(), name)}
 	j.about = func() any { return j.show() }
 	return j
 }
@@ -54,8 +59,12 @@ func (j *job) submit(script string, args ...string) *job {
 	if err := os.WriteFile(path, []byte("#!/bin/bash\nhostname >>hosts\n"+script+"\n"), 0o755); err != nil {
 		j.t.Fatal(err)
 	}
-	argv := append([]string{"submit", "--parsable", "-J", j.name, "-D", "/home/esk/" + j.name, "-o", "out", "-e", "err"}, args...)
-	j.id = strings.TrimSpace(slurm(j.t, append(argv, j.name+"/job.sh")...))
+	argv := slices.Concat([]string{"exec", "ctl", "env"}, j.env,
+		[]string{"timeout", "20", "sbatch", "--parsable", "-J", j.name, "-D", "/home/esk/" + j.name, "-o", "out", "-e", "err"}, args, []string{j.name + "/job.sh"})
+	if j.argument != "" {
+		argv = append(argv, j.argument)
+	}
+	j.id = strings.TrimSpace(slurm(j.t, argv...))
 	j.t.Cleanup(func() {
 		_ = exec.Command("./slurm", "exec", "ctl", "timeout", "30", "scancel", j.id).Run()
 		j.await("its end after the test", time.Minute, func() bool { return !j.has("CG") && !j.has("R") && !j.has("PD") })

@@ -54,6 +54,7 @@ func TestPreemptedByCancelComesBack(t *testing.T) {
 // to the tasks of steps without.
 func TestSignalBeforeTheLimit(t *testing.T) {
 	needEsky(t)
+	t.Parallel()
 	const rounds = 80
 	for name, c := range map[string]struct{ line, signal string }{
 		"script": {"exec esky-wrap run", "B:USR2@110"},
@@ -130,7 +131,7 @@ wait`, rounds), "-p", "shared", "-n1", "-t", "10", ":", "-p", "shared", "-n1", "
 		t.Errorf("no heterogeneous job: %v", j.show())
 	}
 	// Only the second component's step is told to leave: it has to take the whole job along.
-	on(t, "scancel", "--signal=USR1", j.id+"+1.1")
+	on(t, "scancel", "--signal=USR1", j.id+"+1")
 	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
 	for i := range 2 {
 		j.expect(rounds, "result."+itoa(i))

@@ -177,10 +177,15 @@ func TestFileSystemThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := hangingMount(t, path, uid)
-	site := make(chan error, 1)
+	site, environ := make(chan error, 1), make(chan string, 1)
 	begin := time.Now()
 	go func() { site <- siteEpilog(t, hook, uid).Run() }()
-	out, err := epilogFor(t, hook, uid)
+	go func() { environ <- environOf(uid) }()
+	out, err := epilogFor(t, hook, uid, "SLURM_JOB_USER=x", "LD_PRELOAD=", "OF_ROOT=yes")
+	u := strconv.Itoa(uid)
+	if got, want := <-environ, "PATH=/usr/bin:/bin:/usr/sbin:/sbin\x00SLURM_JOB_GID="+u+"\x00SLURM_JOB_ID=2147483640\x00SLURM_JOB_UID="+u+"\x00"; got != want {
+		t.Errorf("the user's process has the environment %q", got)
+	}
 	if err == nil || !strings.Contains(out, "gave up after 8s") || !strings.Contains(out, "cannot be killed") {
 		t.Errorf("%v, %q", err, out)
 	}
@@ -193,6 +198,24 @@ func TestFileSystemThatHangs(t *testing.T) {
 	if took := time.Since(begin); took > longest {
 		t.Errorf("the site's epilog took %v", took)
 	}
+}
+
+// environOf waits for a process of a user's and returns its environment.
+func environOf(uid int) string {
+	for end := time.Now().Add(longest); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		all, _ := filepath.Glob("/proc/[0-9]*")
+		for _, proc := range all {
+			st, err := os.Stat(proc)
+			if err != nil || int(st.Sys().(*syscall.Stat_t).Uid) != uid {
+				continue
+			}
+			// Before its execve(2) it has nothing of its own yet.
+			if text, err := os.ReadFile(proc + "/environ"); err == nil && strings.HasPrefix(string(text), "PATH=") {
+				return string(text)
+			}
+		}
+	}
+	return "none"
 }
 
 // siteEpilog is the shipped script, calling that program.

@@ -90,7 +90,7 @@ var verbs = map[string]verb{
 	},
 	"lsf-checkpoint": {
 		does:  "save a job for LSF (echkpnt)",
-		whose: lsfJob, do: lsfCheckpoint, env: []string{"LSB_CHKPNT_DIR"}, limit: time.Hour,
+		whose: lsfJob, do: lsfCheckpoint, env: append(runtimeDir, "LSB_CHKPNT_DIR"), limit: time.Hour,
 	},
 	"lsf-restart": {
 		does:  "tell LSF how to start a job that it has had saved (erestart)",

@@ -50,13 +50,14 @@ func TestNoWayOutOfADirectory(t *testing.T) {
 	must(t, os.Symlink(outside, filepath.Join(dir, "out")))
 	must(t, os.Symlink(filepath.Join(outside, "file"), filepath.Join(dir, "link")))
 	must(t, os.Symlink("good", filepath.Join(dir, "inside")))
+	must(t, os.Symlink(".", filepath.Join(dir, "here")))
 	fd, err := unix.Open(outside, unix.O_PATH|unix.O_DIRECTORY, 0)
 	must(t, err)
 	defer unix.Close(fd)
 	must(t, os.Symlink("/proc/self/fd/"+strconv.Itoa(fd), filepath.Join(dir, "magic")))
 	d := open(t, dir)
 	for _, name := range []string{
-		"link", "out/file", "inside", "magic/file", "../outside/file", "./../outside/file", outside + "/file", "..", "", "no",
+		"link", "out/file", "inside", "here/good", "magic/file", "../outside/file", "./../outside/file", outside + "/file", "..", "", "no",
 	} {
 		if text, err := d.ReadFile(name, 100); err == nil {
 			t.Errorf("%q: %q", name, text)

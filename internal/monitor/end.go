@@ -174,6 +174,18 @@ func (m *monitor) showSaved() {
 	}
 }
 
+// confine tells the scheduler where else the job can live; the job does not wait.
+func (m *monitor) confine() {
+	if len(m.job.Confine) == 0 {
+		return
+	}
+	m.spawn(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.patience.action)
+		defer cancel()
+		_ = sched.Perform(ctx, m.cfg.Facts.Ask, sched.Action{Commands: m.job.Confine}) // see sched.Job
+	})
+}
+
 // show puts a line beside the job in the queue; the job does not wait for it.
 func (m *monitor) show(text string) {
 	a := m.cfg.Adapter.Status(m.job, text)

@@ -34,7 +34,7 @@ func (m *monitor) launch(ctx context.Context) (held bool, status int, err error)
 		if errors.As(err, new(*engine.MismatchError)) && m.goElsewhere(ctx, err) {
 			return true, sched.ExitAgain, nil
 		}
-		m.holdIfHopeless(ctx, err)
+		err = m.holdIfHopeless(ctx, err)
 	case len(m.command) == 0 || m.cfg.Generation != 0:
 		err = m.nothingToResume()
 	default:
@@ -44,6 +44,7 @@ func (m *monitor) launch(ctx context.Context) (held bool, status int, err error)
 		return held, status, err
 	}
 	m.watch()
+	m.confine()
 	h := m.holder()
 	if err := m.store.SetHolder(h); err != nil {
 		m.note(Event{Level: Warning, Event: "warning", Text: "other commands will not find this job: " + err.Error()})
@@ -73,13 +74,19 @@ func (m *monitor) goElsewhere(ctx context.Context, why error) bool {
 
 // holdIfHopeless keeps a job in the queue, with the reason beside it, whose image
 // cannot be resumed as things are. Ending it would lose its place, and the next
-// job would have another id and so not find the image.
-func (m *monitor) holdIfHopeless(ctx context.Context, err error) {
+// job would have another id and so not find the image. Some schedulers are told
+// so by the exit status.
+func (m *monitor) holdIfHopeless(ctx context.Context, err error) error {
 	if m.job.ID == "" || !isDamage(err) && !errors.As(err, new(*engine.MismatchError)) {
-		return
+		return err
 	}
 	m.release()
-	m.perform(ctx, m.cfg.Adapter.Hold(m.job, err.Error()))
+	a := m.cfg.Adapter.Hold(m.job, err.Error())
+	m.perform(ctx, a)
+	if a.Exit == sched.ExitCannot {
+		return err // which has a status that says more
+	}
+	return Fail(a.Exit, Hint(err), "%w; %s", err, strings.TrimPrefix(a.Note, err.Error()+"; "))
 }
 
 // relock takes the lock that went with a job which we had taken over and which

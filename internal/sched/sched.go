@@ -79,6 +79,11 @@ type Job struct {
 	// it is saved; one that catches them does what it does.
 	Spread []syscall.Signal
 
+	// Confine are commands by which the scheduler starts the job again only where
+	// its image can live, whoever takes it away. They are run once the job runs;
+	// that they fail is no matter: a wrong host refuses the image.
+	Confine [][]string
+
 	Comment  string   // text that users see beside the job in the queue
 	NoReturn string   // why the scheduler will not start this job again by itself; empty if it will
 	Warnings []string // one sentence each, for the user, at start

@@ -64,8 +64,36 @@ func (Adapter) Describe(ctx context.Context, f sched.Facts) (sched.Job, error) {
 		j.Warnings = append(j.Warnings, "qstat does not answer, so the job's limits are not known (is this an execution host that may submit?)")
 		return j, nil
 	}
-	complete(&j, f, parse(out))
+	rec := parse(out)
+	complete(&j, f, rec)
+	j.Confine = confine(ctx, f, rec)
 	return j, nil
+}
+
+// hostComplex is what setup and load-sensor give each host.
+const hostComplex = "esky_host"
+
+// confine asks for the kind of host that the job runs on, which holds from its
+// next start on: qalter replaces the whole list. Not of an array, whose tasks have
+// one list, and only where the complex is there to be asked for.
+func confine(ctx context.Context, f sched.Facts, rec map[string]string) [][]string {
+	if f.HostLabel == "" || f.Env("SGE_TASK_ID") != "undefined" || rec["soft resource_list"] != "" {
+		return nil
+	}
+	complexes, err := f.Ask(ctx, "qconf", "-sc")
+	if err != nil || !strings.Contains(complexes, "\n"+hostComplex+" ") {
+		return nil
+	}
+	want := []string{hostComplex + "=" + f.HostLabel}
+	for r := range strings.SplitSeq(rec["hard resource_list"], ",") {
+		switch name, _, ok := strings.Cut(strings.TrimSpace(r), "="); {
+		case ok && name == hostComplex:
+			return nil // asked for already, or the user's own choice
+		case ok:
+			want = append(want, strings.TrimSpace(r))
+		}
+	}
+	return [][]string{{"qalter", "-l", strings.Join(want, ","), f.Env("JOB_ID")}}
 }
 
 // complete adds what qstat tells of the job.
@@ -82,7 +110,7 @@ func complete(j *sched.Job, f sched.Facts, rec map[string]string) {
 	}
 	if strings.EqualFold(rec["notify"], "TRUE") {
 		j.Grace = notifyDelay
-	} else {
+	} else if f.Env("SGE_CKPT_ENV") == "" {
 		j.Warnings = append(j.Warnings, "the job was submitted without -notify: qdel and suspension give it no time to save itself")
 	}
 	if strings.EqualFold(rec["restart"], "n") {

@@ -22,6 +22,10 @@ env_list:                   A=b
 context:                    notify: FALSE
 `
 
+// What "qconf -sc" prints, less most lines.
+const complexes = "#name shortcut type relop requestable consumable default urgency\n" +
+	"esky_host           esky_host  RESTRING    ==      YES         NO         NONE     0\n"
+
 // Notices reach every process of a job.
 var notices = []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2}
 
@@ -41,6 +45,28 @@ func TestAdapter(t *testing.T) {
 			Env: task, Answers: map[string]string{"qstat -j 55": "job_number: 55\nhard resource_list: h_rt=60\n"}, Leave: leave,
 			Job:     sched.Job{Scheduler: "gridengine", ID: "55.3", Key: "sge-55.3", Sole: true, Attempt: 7, Spread: notices, End: schedtest.Began.Add(time.Minute)},
 			Warning: "-notify",
+		},
+		"where hosts have labels": {
+			Env: env, Answers: map[string]string{"qstat -j 55": qstat, "qconf -sc": complexes}, Leave: leave,
+			Job: sched.Job{
+				Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, Spread: notices,
+				Grace: time.Minute, End: schedtest.Began.Add(3500 * time.Second),
+				Confine: [][]string{{"qalter", "-l", "esky_host=kind-1,h_rt=3600,s_rt=3500", "55"}},
+			},
+		},
+		"where the user has chosen one": {
+			Env: env, Leave: leave, Answers: map[string]string{
+				"qstat -j 55": "hard resource_list: esky_host=kind-*\nnotify: TRUE\n", "qconf -sc": complexes,
+			},
+			Job: sched.Job{
+				Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, Spread: notices, Grace: time.Minute,
+			},
+		},
+		"a task where hosts have labels": {
+			Env: task, Leave: leave, Answers: map[string]string{"qstat -j 55": "notify: TRUE\n", "qconf -sc": complexes},
+			Job: sched.Job{
+				Scheduler: "gridengine", ID: "55.3", Key: "sge-55.3", Sole: true, Attempt: 7, Spread: notices, Grace: time.Minute,
+			},
 		},
 		"a host that may not ask": {
 			Env: env, Leave: leave, Job: sched.Job{Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, Spread: notices}, Warning: "qstat",

@@ -5,10 +5,13 @@ package lab
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/esky-hpc/esky/test/harness"
 )
 
 // How qacct shows a run: failed and exit status.
@@ -198,19 +201,29 @@ func TestGridEngineDeletedJobStaysDeleted(t *testing.T) {
 	}
 }
 
-// Each host says what it is, and a job that left asks for the same.
+// Each host says what it is, and a job that runs there asks for the same: once it
+// is taken away it starts again on such a host only.
 func TestGridEngineHostLabel(t *testing.T) {
 	t.Parallel()
-	gridengineLab.need(t)
-	label := strings.TrimSpace(gridengineLab.run(t, "exec", "n1", "/opt/esky/bin/esky-wrap", "host-label"))
-	var shown string
-	for range 20 {
-		if shown = ge(t, "qhost", "-F", "esky_host"); strings.Count(shown, "esky_host="+label) == 2 {
-			return
-		}
-		time.Sleep(time.Second)
+	j := geJob(t, "ge-label")
+	label := "esky_host=" + strings.TrimSpace(gridengineLab.run(t, "exec", "n1", "/opt/esky/bin/esky-wrap", "host-label"))
+	j.await("two hosts with labels", time.Minute, func() bool {
+		return strings.Count(ge(t, "qhost", "-F", "esky_host"), label) == 2
+	})
+	const rounds = 30
+	j.submit(fmt.Sprintf("exec esky-wrap run -- ../count %d 300 0", rounds), "-ckpt", "esky", "-q", "batch.q", "-l", "h_rt=600")
+	j.awaitRound(3, "out")
+	j.await("its wish", time.Minute, func() bool {
+		shown := ge(t, "qstat", "-j", j.id)
+		return strings.Contains(shown, label) && strings.Contains(shown, "h_rt=600")
+	})
+	ge(t, "qmod", "-sj", j.id)
+	j.awaitRun(2)
+	runs := j.awaitEnd(2*time.Minute, migrated+"75", done)
+	j.expect(rounds, "out")
+	if got := runs[1]["category"]; !strings.Contains(got, label) {
+		t.Errorf("the second run was asked for with %q", got)
 	}
-	t.Errorf("%s is not shown for two hosts:\n%s", label, shown)
 }
 
 // A job of 8.1.9 that is suspended while its ckpt_command runs is lost: ours takes
@@ -265,4 +278,56 @@ func TestGridEngineForeignJobIsStopped(t *testing.T) {
 	ge(t, "qmod", "-usj", j.id)
 	j.await("its last round", time.Minute, func() bool { return strings.Contains(j.read("result"), fmt.Sprintf("round %d ", rounds)) })
 	_ = os.Remove(filepath.Join(j.dir, "result"))
+}
+
+// A job that no host can resume is kept in the error state, where its user sees
+// it, and does not go round for ever.
+func TestGridEngineHopelessJobIsHeld(t *testing.T) {
+	needAll(t)
+	t.Parallel()
+	j := geJob(t, "ge-hopeless")
+	program := filepath.Join(j.dir, "count")
+	install := func(src string) {
+		if out, err := exec.Command("cp", "--remove-destination", src, program).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	install(filepath.Join(j.home, "count"))
+	j.submit("exec esky-wrap run -- ./count 200 300 0", "-ckpt", "esky", "-q", "batch.q")
+	j.awaitRound(5, "out")
+	ge(t, "qmod", "-sj", j.id)
+	j.awaitImage(1)
+	install("/bin/true") // nothing can resume an image without its program
+	j.await("the error state", 3*time.Minute, func() bool { return j.state() == "Eqw" })
+	if n := len(j.hosts()); n > 7 {
+		t.Errorf("%d runs before it was held", n)
+	}
+	if len(j.images()) == 0 || !strings.Contains(j.read("err"), "qmod -cj") {
+		t.Errorf("images %v", j.images())
+	}
+}
+
+// A host that dies takes no farewell: the last periodic image counts.
+func TestGridEngineHostFails(t *testing.T) {
+	needAll(t)
+	const rounds = 60 // not side by side with others: it would take theirs away
+	j := geJob(t, "ge-fails").submit(fmt.Sprintf("exec esky-wrap run --every 3s -- ../count %d 500 0", rounds),
+		"-ckpt", "esky", "-q", "batch.q", "-r", "y")
+	j.awaitRound(14, "out")
+	host := j.hosts()[0]
+	gridengineLab.run(t, "kill", host)
+	t.Cleanup(func() { gridengineLab.run(t, "restart", host) })
+	j.awaitRun(2)
+	j.await("its end", 3*time.Minute, func() bool { return j.state() == "" })
+	j.expect(rounds, "out")
+	if h := j.hosts(); len(h) != 2 || h[0] == h[1] {
+		t.Errorf("ran on %v", h)
+	}
+}
+
+func needAll(t *testing.T) {
+	t.Helper()
+	if !harness.All() {
+		t.Skip("takes minutes: only with ESKY_TEST=all (make test-all)")
+	}
 }

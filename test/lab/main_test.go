@@ -12,6 +12,7 @@ package lab
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,7 +32,16 @@ type cluster struct {
 	err    error
 }
 
+// side is how many tests run side by side: they mostly wait, for schedulers.
+const side = "10"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		_ = flag.Set("test.parallel", side)
+	}
 	status := m.Run()
 	for _, c := range []*cluster{slurmLab, gridengineLab} {
 		if !c.ours {

@@ -52,7 +52,7 @@ func (c Case) Facts() sched.Facts {
 			return "", errors.New(path + ": no such file")
 		},
 		Command: []string{"./prog", "1"}, Dir: "/work", Pid: 100, Now: Now,
-		Leader: !c.Nested, Began: Began, Start: 7,
+		Leader: !c.Nested, Began: Began, Start: 7, HostLabel: "kind-1",
 	}
 }
 

@@ -381,6 +381,31 @@ func TestMismatchIsRefused(t *testing.T) {
 	}
 }
 
+// A scheduler that holds jobs by their exit status must see it, not ours.
+func TestHopelessJobIsHeldByStatus(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	r.signals <- unix.SIGTERM
+	r.want(99, "")
+	r.engine.onResume = func(context.Context, engine.ResumeOptions) error { return &engine.MismatchError{} }
+	r.adapter.hold = 100
+	_, err := Run(context.Background(), r.again().cfg)
+	if Code(err) != 100 || !errors.As(err, new(*engine.MismatchError)) || !strings.HasSuffix(err.Error(), "; held") {
+		t.Errorf("status %d, error %v", Code(err), err)
+	}
+}
+
+func TestRunningJobIsConfined(t *testing.T) {
+	r := newRig(t)
+	r.adapter.job.Confine = [][]string{{"only", "here"}}
+	j := r.start()
+	j.exit(0)
+	r.want(0, "")
+	if !slices.Contains(r.adapter.commands(), "only here") {
+		t.Errorf("the scheduler was told %q", r.adapter.commands())
+	}
+}
+
 func TestNoProgressIsHeld(t *testing.T) {
 	r := newRig(t)
 	r.start()

@@ -346,6 +346,7 @@ type fakeAdapter struct {
 	job   sched.Job
 	leave sched.Action
 	fail  error // of every command
+	hold  int   // the exit status that holds a job
 
 	mu    sync.Mutex
 	asked []string
@@ -362,7 +363,7 @@ func (a *fakeAdapter) Status(sched.Job, string) sched.Action                    
 
 func (a *fakeAdapter) Hold(_ sched.Job, reason string) sched.Action {
 	a.held = append(a.held, reason)
-	return sched.Action{Commands: [][]string{{"hold", "7"}}, Exit: sched.ExitCannot}
+	return sched.Action{Commands: [][]string{{"hold", "7"}}, Exit: max(a.hold, sched.ExitCannot), Note: reason + "; held"}
 }
 
 func (a *fakeAdapter) ask(_ context.Context, argv ...string) (string, error) {

@@ -107,8 +107,8 @@ lab-gridengine: build ## Start a Grid Engine of two hosts on this machine to pla
 	test/lab/gridengine up
 	@echo
 	@echo "Two hosts are up."
-	@echo "  test/lab/example gridengine    a suspended job goes on on the other host"
-	@echo "  test/lab/gridengine help       to give it jobs of your own"
+	@echo "  test/lab/gridengine submit …   qsub, for instance with -ckpt esky -q batch.q"
+	@echo "  test/lab/gridengine help       what else there is"
 	@echo "  make lab-gridengine-down       to take it down again"
 
 lab-gridengine-down: ## Stop that Grid Engine and remove its files

@@ -3,6 +3,7 @@
 package gridengine
 
 import (
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -80,8 +81,18 @@ func TestAdapter(t *testing.T) {
 	})
 }
 
+func TestForecastInAnEnvironment(t *testing.T) {
+	env := map[string]string{"SGE_CKPT_ENV": "esky"}
+	f := schedtest.Case{Env: env}.Facts()
+	o := Adapter{}.Forecast(f, sched.Job{})
+	if !strings.Contains(o.Warned, "it moves") || len(o.Admin) != 0 {
+		t.Errorf("%+v", o)
+	}
+}
+
 func TestScript(t *testing.T) {
 	schedtest.Scripts(t, Adapter{}, map[string][]string{
-		"#$ -cwd -r n\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"-notify", "h_rt", "-r n"},
+		"#$ -cwd -r n\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n":             {"-notify", "h_rt", "-r n"},
+		"#$ -ckpt esky -l h_rt=60\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"qdel and the end of h_rt give"},
 	})
 }

@@ -12,6 +12,10 @@ func (Adapter) Forecast(f sched.Facts, j sched.Job) sched.Outlook {
 		Output: f.Appended("Grid Engine appends to it"),
 		Admin:  []string{"a checkpointing environment lets suspended jobs move away: scheduler-hooks/gridengine"},
 	}
+	if f.Env("SGE_CKPT_ENV") != "" {
+		o.Admin = nil
+		o.Warned = "suspension: its checkpointing environment saves the job, and it moves; qdel and h_rt are SIGKILL at once; s_rt sends SIGUSR1"
+	}
 	if j.Grace > 0 {
 		o.Warned = "SIGUSR2 before qdel and h_rt, SIGUSR1 before suspension, SIGKILL " + j.Later() + " (notify of the queue); s_rt sends SIGUSR1"
 	} else {

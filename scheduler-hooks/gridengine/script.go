@@ -14,7 +14,11 @@ func (Adapter) Directive() string { return "#$" }
 // Read implements sched.ScriptReader.
 func (Adapter) Read(s sched.Script) []string {
 	var told []string
-	if !s.Has("-notify") {
+	switch {
+	case s.Has("-notify"):
+	case s.Has("-ckpt"):
+		told = append(told, "without -notify, qdel and the end of h_rt give the job no time to save itself: add -notify")
+	default:
 		told = append(told, "without -notify, qdel, suspension and the end of h_rt give the job no time to save itself: add -notify")
 	}
 	if !strings.Contains(strings.Join(s.Options, " "), "_rt=") {

@@ -538,10 +538,7 @@ func TestNotesOnce(t *testing.T) {
 	for _, j.notes = range [][]string{{"big is not in the image"}, {"big is not in the image", "other, too"}, {"other, too"}} {
 		r.checkpoint()
 	}
-	var told []string
-	for _, e := range r.events.find("note") {
-		told = append(told, e)
-	}
+	told := r.events.find("note")
 	if want := []string{"big is not in the image", "other, too"}; !slices.Equal(told, want) {
 		t.Errorf("told %q, want %q", told, want)
 	}

@@ -74,7 +74,7 @@ func (d *diagnosis) schedule(ctx context.Context) {
 		d.Warnings = append(d.Warnings, err.Error())
 		return
 	}
-	adapter, found := sched.Find(facts.Env)
+	adapter, found := findAdapter(ctx, facts, func(text string) { d.Warnings = append(d.Warnings, text) })
 	d.Scheduler = adapter.Name()
 	if !found {
 		return

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/monitor"
 	"github.com/esky-hpc/esky/internal/native"
+	"github.com/esky-hpc/esky/internal/sched"
 	"github.com/esky-hpc/esky/internal/store"
 	"github.com/esky-hpc/esky/plugin"
 )
@@ -58,6 +60,15 @@ func chooseEngine(c *cli.Context, cfg *monitor.Config) error {
 	}
 	cfg.Engine, cfg.Foreign = foreign.New(f), true
 	return nil
+}
+
+// findAdapter is the scheduler that we run under: of a plugin, since a site knows
+// best, or one of ours.
+func findAdapter(ctx context.Context, f sched.Facts, say func(text string)) (sched.Adapter, bool) {
+	if s, ok := foreign.FindScheduler(ctx, f, say); ok {
+		return s, true
+	}
+	return sched.Find(f.Env)
 }
 
 // silenceVariable names how long a plugin may go without a word of progress.

@@ -61,8 +61,10 @@ func monitorJob(c *cli.Context, cfg monitor.Config) error {
 		facts.HostLabel = host.Label(here)
 	}
 	cfg.Facts = facts
-	cfg.Adapter, _ = sched.Find(facts.Env)
 	cfg.Reporter = newUI(c.Bool("json"), c.Bool("quiet"))
+	cfg.Adapter, _ = findAdapter(c.Context, facts, func(text string) {
+		cfg.Reporter.Report(monitor.Event{Level: monitor.Warning, Event: "scheduler", Text: text})
+	})
 	if err := chooseEngine(c, &cfg); err != nil {
 		return err
 	}

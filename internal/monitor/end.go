@@ -72,7 +72,21 @@ func (m *monitor) finish(status int) (int, error) {
 		m.note(Event{Level: Warning, Event: "warning", Text: "the images of the finished job stay: " + err.Error()})
 	}
 	m.removeStatus()
+	m.tellFinished(status)
 	return status, nil
+}
+
+// tellFinished lets the scheduler know, where it wants to.
+func (m *monitor) tellFinished(status int) {
+	f, ok := m.cfg.Adapter.(sched.Finisher)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.patience.action)
+	defer cancel()
+	if err := sched.Perform(ctx, m.cfg.Facts.Ask, f.Finish(m.job, status)); err != nil {
+		m.note(Event{Level: Warning, Event: "warning", Text: "the scheduler was not told that the job has ended: " + err.Error()})
+	}
 }
 
 // awaitEnd waits until nothing of the job is left: only then may another host

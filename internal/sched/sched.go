@@ -136,3 +136,9 @@ type Mover interface {
 	// none, or enough have been tried: the job is then held.
 	Elsewhere(ctx context.Context, f Facts, j Job, reason string) (a Action, ok bool)
 }
+
+// Finisher is an adapter whose scheduler wants to know when a job has ended for
+// good.
+type Finisher interface {
+	Finish(j Job, status int) Action
+}

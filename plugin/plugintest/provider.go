@@ -42,7 +42,8 @@ type ProviderCase struct {
 //
 //   - appends the number of its first step to the file begun whenever it starts, so
 //     that a job which begins anew, not where its image was made, is found out;
-//   - says in the file progress at which step it is, of 40;
+//   - says in the file progress at which step it is; 40 of them count, and it takes
+//     more until there is a file finish;
 //   - writes one line to standard output in the end, and exits with status 3.
 //
 // A program for providers that cannot save any job has to do the same, with its own
@@ -50,8 +51,9 @@ type ProviderCase struct {
 var Counter = []string{"/bin/sh", "-c", `
 n=0 sum=0
 echo 1 >> begun
-while [ $n -lt 40 ]; do
-	n=$((n + 1)) sum=$(((sum * 31 + n) % 1000003))
+while [ $n -lt 40 ] || [ ! -e finish ]; do
+	n=$((n + 1))
+	[ $n -gt 40 ] || sum=$(((sum * 31 + n) % 1000003))
 	echo $n > progress.new && mv progress.new progress
 	sleep 0.03
 done
@@ -259,6 +261,7 @@ func (f *fixture) wait(h plugin.Handle) int {
 // had to, without having begun anew.
 func (f *fixture) finished(h plugin.Handle) {
 	f.Helper()
+	f.must(os.WriteFile(f.path("finish"), nil, 0o600))
 	if status := f.wait(h); status != counterStatus {
 		f.Errorf("status %d, want %d; stderr: %s", status, counterStatus, f.read("stderr"))
 	}

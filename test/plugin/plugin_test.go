@@ -60,7 +60,7 @@ func TestConformance(t *testing.T) {
 
 func opener(path string) func(t *testing.T) plugin.Provider {
 	return func(t *testing.T) plugin.Provider {
-		p, err := plugin.Open(plugin.HostConfig{Found: plugin.Found{Path: path}, Log: func(line string) { t.Log(line) }})
+		p, err := plugin.Open(plugin.HostConfig{Found: plugin.Found{Path: path}, StartTime: harness.Patience, Log: func(line string) { t.Log(line) }})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -238,6 +238,7 @@ func (f *fixture) checkpoint(h plugin.Handle, name string, stop bool) string {
 
 func (f *fixture) resume(dir string) plugin.Handle {
 	f.Helper()
+	_ = os.Remove(f.path("progress")) // what it says from now on it says itself
 	r, err := f.tryResume(dir)
 	f.must(err)
 	f.endLater(r.Job)

@@ -41,6 +41,11 @@ func misbehave(kind string) {
 		goplugin.Serve(&goplugin.ServeConfig{
 			HandshakeConfig: plugin.Handshake, VersionedPlugins: map[int]goplugin.PluginSet{7: set}, GRPCServer: goplugin.DefaultGRPCServer,
 		})
+	case "later": // of a time when there is version 9 too
+		sets := plugin.Plugins(p, nil)
+		sets[9] = sets[plugin.ProtocolVersion]
+		goplugin.Serve(&goplugin.ServeConfig{HandshakeConfig: plugin.Handshake, VersionedPlugins: sets, GRPCServer: goplugin.DefaultGRPCServer})
+		return
 	case "floods":
 		stderr := os.Stderr // go-plugin soon puts a stream of its own in its place
 		go func() {
@@ -200,6 +205,17 @@ func TestNoPlugin(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLater: a plugin that speaks a later version of the protocol besides ours works.
+func TestLater(t *testing.T) {
+	t.Parallel()
+	j := badJob(t, "later")
+	r := j.Start()
+	r.Until("it is at work", func() bool { return j.Read("step") != "" })
+	j.Checkpoint()
+	j.Write("go", "")
+	r.WaitFor(3)
 }
 
 // TestFlood: a plugin that writes without end to its log is heard 20 times.

@@ -81,7 +81,7 @@ func drainNote(dir *guard.Dir, name string) error {
 	if number != 0 && err == nil {
 		fmt.Printf("brought image %d of %s to %s\n", number, note.Job, note.Store)
 	}
-	if err == nil || errors.Is(err, store.ErrStale) {
+	if err == nil || errors.Is(err, store.ErrStale) || errors.Is(err, store.ErrNoJob) {
 		return errors.Join(err, dir.Remove(name))
 	}
 	return fmt.Errorf("%s in %s: %w", note.Job, note.Store, err)

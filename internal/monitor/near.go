@@ -155,19 +155,27 @@ func (m *monitor) release() {
 		if b := m.drain(context.Background()); b.err != nil {
 			m.note(Event{Level: Warning, Event: "not_brought", Text: fmt.Sprintf(
 				"the last image is on this host only, until the epilog brings it to the store: %v", b.err)})
-		} else {
-			_ = os.Remove(m.place.note()) // one that stays does no harm
+		} else if err := m.forgetNear(); err != nil {
+			m.note(Event{Level: Warning, Event: "warning", Text: "images stay on this host: " + err.Error()})
 		}
 	}
 	m.letGo()
 }
 
-// forgetNear removes what is in the near place of a job that has ended.
+// emptyNear removes the images of a job that begins anew.
+func (m *monitor) emptyNear() error {
+	if m.near == nil {
+		return nil
+	}
+	return m.near.RemoveImages()
+}
+
+// forgetNear removes the near place of a job that has ended here.
 func (m *monitor) forgetNear() error {
 	if m.near == nil {
 		return nil
 	}
 	m.haltBringing()
-	_ = os.Remove(m.place.note())
-	return m.near.RemoveImages()
+	_ = os.Remove(m.place.note()) // one that stays does no harm
+	return m.near.Discard()
 }

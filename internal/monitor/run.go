@@ -291,7 +291,7 @@ func (m *monitor) begins() error {
 
 // startOver forgets earlier runs of the job.
 func (m *monitor) startOver() error {
-	if err := errors.Join(m.store.RemoveImages(), m.forgetNear()); err != nil {
+	if err := errors.Join(m.store.RemoveImages(), m.emptyNear()); err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(m.store.Dir(), "done.json")); err != nil && !errors.Is(err, os.ErrNotExist) {

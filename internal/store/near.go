@@ -122,6 +122,15 @@ func (n *Near) Drain(ctx context.Context) (uint32, error) {
 	return n.far.fetch(ctx, &n.Store, tok)
 }
 
+// Discard removes the place, with all that is in it: the job may never come back to
+// this host.
+func (n *Near) Discard() error {
+	if err := n.fs.RemoveAll(n.dir); err != nil {
+		return WriteError(n.dir, err)
+	}
+	return nil
+}
+
 // Stage brings the store's newest good image here, for a faster resume.
 //
 // Precondition: the caller has the job's lock.

@@ -198,3 +198,84 @@ func TestNearDamaged(t *testing.T) {
 		t.Errorf("left: %q", left)
 	}
 }
+
+func noteOf(far *Store, near *Near) Note {
+	return Note{Store: filepath.Dir(far.Dir()), Job: "J", Near: filepath.Dir(near.Dir()), Keep: 2}
+}
+
+// What the epilog does for a monitor that was killed.
+func TestNote(t *testing.T) {
+	far, a, b := hosts(t)
+	path := filepath.Join(t.TempDir(), "note")
+	for range 2 { // one of an earlier run may be there
+		if err := noteOf(far, a).Write(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note, err := ReadNote(text)
+	if err != nil || note != noteOf(far, a) {
+		t.Fatalf("%+v, %v", note, err)
+	}
+	tok, _ := incarnate(t, far, a, "a")
+	publishNear(t, a, tok)
+	if _, err := a.Begin(tok); err != nil { // killed while writing the next
+		t.Fatal(err)
+	}
+	lock, err := far.TryLock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := note.Drain(context.Background()); !errors.Is(err, ErrLocked) {
+		t.Errorf("the job runs: %v", err)
+	}
+	lock.Close()
+	if n, err := note.Drain(context.Background()); n != 1 || err != nil {
+		t.Errorf("brought image %d, %v", n, err)
+	}
+	if d := cmp.Diff([]uint32{1}, goodNumbers(t, far)); d != "" {
+		t.Error(d)
+	}
+	gone(t, a)
+	if n, err := noteOf(far, b).Stage(context.Background()); n != 1 || err != nil {
+		t.Errorf("staged image %d, %v", n, err)
+	}
+}
+
+// A place whose images nobody will want is removed.
+func TestNoteOfNoUse(t *testing.T) {
+	far, a, b := hosts(t)
+	tok, _ := incarnate(t, far, a, "a")
+	publishNear(t, a, tok)
+	other, _ := incarnate(t, far, b, "b")
+	publishNear(t, b, other)
+	if _, err := noteOf(far, a).Drain(context.Background()); !errors.Is(err, ErrStale) {
+		t.Errorf("of another past: %v", err)
+	}
+	gone(t, a)
+	if err := os.RemoveAll(far.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := noteOf(far, b).Drain(context.Background()); !errors.Is(err, ErrNoJob) {
+		t.Errorf("without a store: %v", err)
+	}
+	gone(t, b)
+}
+
+func gone(t *testing.T, n *Near) {
+	t.Helper()
+	if _, err := os.Lstat(n.Dir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s: %v", n.Dir(), err)
+	}
+}
+
+func TestReadNoteRefuses(t *testing.T) {
+	for _, text := range []string{"", "{}", "[]", `{"Store":"a","Near":"/b"}`, `{"Store":"/a"}`} {
+		if n, err := ReadNote([]byte(text)); err == nil {
+			t.Errorf("%q: %+v", text, n)
+		}
+	}
+}

@@ -58,8 +58,9 @@ func ReadNote(text []byte) (Note, error) {
 }
 
 // Drain brings what is in the near place to the store, if nobody has run the job
-// since, and returns the number of the image, 0 if there was nothing to bring.
-// A job that somebody runs is ErrLocked.
+// since, and returns the number of the image, 0 if there was nothing to bring. Then
+// the place is removed; so it is when what is in it is of no use any more (ErrStale,
+// ErrNoJob). A job that somebody runs is ErrLocked.
 func (n Note) Drain(ctx context.Context) (uint32, error) {
 	s, near, unlock, err := n.open()
 	if err != nil {
@@ -69,11 +70,11 @@ func (n Note) Drain(ctx context.Context) (uint32, error) {
 	number, err := near.Drain(ctx)
 	switch {
 	case errors.Is(err, ErrStale):
-		return 0, errors.Join(err, near.RemoveImages())
+		return 0, errors.Join(err, near.Discard())
 	case err != nil:
 		return 0, err
 	}
-	return number, errors.Join(s.Prune(n.Keep), near.Prune(1))
+	return number, errors.Join(s.Prune(n.Keep), near.Discard())
 }
 
 // Stage brings the store's newest image to the near place before the job is run.
@@ -87,12 +88,17 @@ func (n Note) Stage(ctx context.Context) (uint32, error) {
 }
 
 func (n Note) open() (*Store, *Near, func(), error) {
-	s, err := Existing(n.Store, n.Job)
+	s, err := newStore(osFS{}, n.Store, n.Job)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	near, err := s.Near(n.Near)
 	if err != nil {
+		return nil, nil, nil, err
+	}
+	if _, err := Existing(n.Store, n.Job); errors.Is(err, ErrNoJob) {
+		return nil, nil, nil, errors.Join(err, near.Discard())
+	} else if err != nil {
 		return nil, nil, nil, err
 	}
 	lock, err := s.TryLock()

@@ -55,8 +55,13 @@ func place(t *testing.T, uid int) string {
 // epilogFor runs the program as Slurm's epilog does. What it said is returned.
 func epilogFor(t *testing.T, hook string, uid int, env ...string) (string, error) {
 	t.Helper()
+	return hookFor(t, hook, "epilog", uid, env...)
+}
+
+func hookFor(t *testing.T, hook, verb string, uid int, env ...string) (string, error) {
+	t.Helper()
 	u := strconv.Itoa(uid)
-	cmd := exec.Command(hook, "epilog")
+	cmd := exec.Command(hook, verb)
 	cmd.Env = append([]string{"SLURM_JOB_ID=2147483640", "SLURM_JOB_UID=" + u, "SLURM_JOB_GID=" + u}, env...)
 	cmd.WaitDelay = time.Second
 	begin := time.Now()

@@ -245,13 +245,15 @@ func (s *saving) askBySignal(sig syscall.Signal) error {
 		if err == nil && st.SigCgt&(1<<(sig-1)) != 0 {
 			return os.NewSyscallError("kill", unix.Kill(pid, sig)) // to nobody else: its children may not know it
 		}
-		if time.Now().After(end) {
+		if time.Now().After(end) || errors.Is(s.ctx.Err(), context.DeadlineExceeded) {
 			return plugin.Errorf(plugin.Refused, "let the program be the main process (`exec` in a script), and correct ask.signal", "process %d does not catch %s, which would end it", pid, unix.SignalName(sig))
 		}
 		select {
 		case <-time.After(look):
 		case <-s.ctx.Done():
-			return context.Cause(s.ctx)
+			if !errors.Is(s.ctx.Err(), context.DeadlineExceeded) {
+				return context.Cause(s.ctx)
+			}
 		}
 	}
 }

@@ -70,19 +70,14 @@ func TestPrograms(t *testing.T) {
 
 // A result is what a row of the matrix tells.
 type result struct {
-	live, stopped, crashed, refused int
-	pause                           time.Duration // the longest
-	outcome                         string
+	live, stopped, crashed int
+	pause                  time.Duration // the longest
+	outcome                string
 }
 
 func (p program) test(t *testing.T, r *result) {
 	want, took := p.undisturbed(t)
 	r.outcome = "same"
-	if p.refused != "" {
-		r.outcome = "refused: " + p.refused
-		p.refuse(t, r, want, took)
-		return
-	}
 	// On a busy machine the undisturbed run may have taken too long to tell.
 	rng := harness.Rand(t)
 	for ; !p.disturb(t, rng, r, want, took); took /= 2 {
@@ -100,6 +95,9 @@ func (p program) job(t *testing.T) *harness.Job {
 	from := filepath.Join(harness.Root(), "test/apps/programs", p.name)
 	if err := os.CopyFS(j.Dir, os.DirFS(from)); err != nil {
 		t.Fatal(err)
+	}
+	if p.shares != "" {
+		harness.CopyProgram(t, filepath.Join(filepath.Dir(from), p.shares), j.Path(p.shares))
 	}
 	if p.build != nil {
 		p.build(t, j.Path("program"))
@@ -238,24 +236,6 @@ func (r *result) checkpoint(t *testing.T, j *harness.Job, run *harness.Run, flag
 	}
 	r.pause = max(r.pause, s.Pause)
 	return false
-}
-
-// refuse asks three times for a checkpoint of a program that cannot be saved:
-// it must be told why, and must not harm the program.
-func (p program) refuse(t *testing.T, r *result, want string, took time.Duration) {
-	t.Helper()
-	j := p.job(t)
-	run := j.Start()
-	for wait := took / 3; r.refused < 3; wait = min(took/12, 300*time.Millisecond) {
-		time.Sleep(wait)
-		o := j.TryCheckpoint()
-		if o.Status != harness.ExitHost || !strings.Contains(o.Stderr, p.refused) {
-			t.Fatalf("want status %d with %q: %s", harness.ExitHost, p.refused, o)
-		}
-		r.refused++
-	}
-	run.WaitFor(0)
-	same(t, j, want)
 }
 
 // difference names the first line that differs.

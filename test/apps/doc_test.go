@@ -107,7 +107,7 @@ func (r *result) show(table *harness.Table, d *doc, p program) {
 
 func (p program) row(r *result) string {
 	told := r.outcome
-	if p.crash != "" && p.refused == "" {
+	if p.crash != "" {
 		told += "; not crashed: " + p.crash
 	}
 	return fmt.Sprintf("| %s | %s | %s | %d | %d | %d | %s | %s |\n",

@@ -13,7 +13,7 @@ type program struct {
 	build    func(t *testing.T, to string)
 	quick    bool   // a run takes a few seconds, and its packages are in .ci/run
 	crash    string // why it is not expected to survive a crash, if it is not
-	refused  string // a part of the sentence by which it is refused, if it is
+	shares   string // a file of the directory above, which several programs use
 }
 
 // removed is why a program may not survive that the whole job is killed.
@@ -46,8 +46,8 @@ func programs() []program {
 		// Simulations
 		{name: "gromacs", uses: "thread-MPI, OpenMP", packages: words("gromacs"), needs: words("gmx")},
 		{name: "lammps", uses: "OpenMPI, two ranks", packages: words("lammps openmpi-bin"), needs: words("lmp mpirun.openmpi")},
-		{name: "openmpi", uses: "four ranks over shared memory", packages: words("openmpi-bin libopenmpi-dev"), needs: words("mpirun.openmpi mpicc.openmpi")},
-		{name: "mpich", uses: "two ranks over shared memory", packages: words("mpich libmpich-dev"), needs: words("mpirun.mpich mpicc.mpich")},
+		{name: "openmpi", uses: "four ranks over shared memory", shares: "ring.c", packages: words("openmpi-bin libopenmpi-dev"), needs: words("mpirun.openmpi mpicc.openmpi")},
+		{name: "mpich", uses: "two ranks over shared memory", shares: "ring.c", packages: words("mpich libmpich-dev"), needs: words("mpirun.mpich mpicc.mpich")},
 
 		// Mathematics
 		{name: "r", uses: "BLAS, random numbers, forked workers", packages: words("r-base-core"), needs: words("Rscript")},

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 
 #define N 60000
+#ifndef STEPS
 #define STEPS 9000
+#endif
 
 static double u[N + 2], v[N + 2];
 

@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define V(n) esky_virtual(n)
@@ -342,6 +343,7 @@ void *esky_syscall_wanted(long nr)
 	case SYS_kill: case SYS_tkill: case SYS_tgkill: case SYS_pidfd_open:
 	case SYS_rt_sigqueueinfo: case SYS_rt_tgsigqueueinfo: case SYS_wait4:
 	case SYS_sched_getaffinity: case SYS_sched_setaffinity: case SYS_waitid:
+	case SYS_clock_gettime:
 		return 0;
 	}
 	return (void *)REAL(syscall);
@@ -353,6 +355,8 @@ long esky_syscall(long nr, long a, long b, long c, long d, long e, long f)
 	long ret;
 
 	switch (nr) {
+	case SYS_clock_gettime:
+		return clock_gettime((clockid_t)a, (struct timespec *)b);
 	case SYS_waitid:
 		ret = RAW(nr, a, a == P_PID || a == P_PGID ? R((pid_t)b) : b, c, d, e);
 		if (ret == 0 && c && ((siginfo_t *)c)->si_pid)

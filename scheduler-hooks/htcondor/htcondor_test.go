@@ -3,6 +3,10 @@
 package htcondor
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,6 +47,30 @@ func TestAdapter(t *testing.T) {
 			Files: map[string]string{"/s/.job.ad": "ClusterId = 12\nProcId = 3\nSuccessCheckpointExitCode = 85\n"}, Job: bare, Leave: leave,
 		},
 	})
+}
+
+// What the startd reads: attributes, and a dash that ends them.
+func TestLabelScript(t *testing.T) {
+	text, err := os.ReadFile("esky-label")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for says, want := range map[string]string{
+		`test "$*" = host-label && echo amd64-3f2a9c01de46`: "EskyLabel = \"amd64-3f2a9c01de46\"\n-\n",
+		`echo 'x" || true'`: "",
+		`echo x; exit 1`:    "",
+		``:                  "",
+	} {
+		wrap := filepath.Join(t.TempDir(), "esky-wrap")
+		if err := os.WriteFile(wrap, []byte("#!/bin/sh\n"+says+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		script := strings.Replace(string(text), "/usr/local/bin/esky-wrap", wrap, 2)
+		out, err := exec.Command("sh", "-c", script).Output()
+		if err != nil || string(out) != want {
+			t.Errorf("%s: %q, %v", says, out, err)
+		}
+	}
 }
 
 func TestNoAd(t *testing.T) {

@@ -28,6 +28,7 @@ func (d *Dump) collect() error {
 		return err
 	}
 	var refused []string
+	ours := homeOf(d.o.Tree)
 	for _, p := range d.frozen.Live() {
 		q := &process{Process: p, given: given}
 		d.procs = append(d.procs, q)
@@ -37,7 +38,7 @@ func (d *Dump) collect() error {
 		if q.maps, err = procfs.ReadMaps(p.Eye); err != nil {
 			return err
 		}
-		refused = append(refused, refuseProcess(d.o.Tree, p.Eye, &p.Stat, &p.Status)...)
+		refused = append(refused, refuseProcess(d.o.Tree, ours, p.Eye, &p.Stat, &p.Status)...)
 		refused = append(refused, refuseThreads(p)...)
 		refused = append(refused, refuseMaps(p.Pid, p.Stat.Comm, q.maps)...)
 	}

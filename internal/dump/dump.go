@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -118,6 +119,10 @@ type Dump struct {
 	noRoom error // why there is to be no snapshot, or nil
 }
 
+// pauseGC is by how much percent the heap may grow in the pause before garbage is
+// collected, in place of 100.
+const pauseGC = 800
+
 // freezeLimit is how long all threads together may take to stop.
 const freezeLimit = 10 * time.Second
 
@@ -173,6 +178,8 @@ func (d *Dump) stopAndDescribe(ctx context.Context) (err error) {
 	if err := d.askCallbacks(ctx); err != nil {
 		return err
 	}
+	// The garbage of a description is little, and to collect it takes long.
+	defer debug.SetGCPercent(debug.SetGCPercent(pauseGC))
 	if err := d.freezeOutsideHolds(ctx); err != nil {
 		return err
 	}

@@ -20,10 +20,10 @@ func preflight(tree freeze.Tree) (*beforehand, error) {
 		return nil, err
 	}
 	before := &beforehand{notForked: map[int][]procfs.Mapping{}, locked: map[int][]procfs.Mapping{}}
-	table := newFileTable(tree)
+	table, ours := newFileTable(tree), homeOf(tree)
 	var refused []string
 	for _, pid := range pids {
-		refused = append(refused, preflightProcess(tree, table, pid, before)...)
+		refused = append(refused, preflightProcess(tree, ours, table, pid, before)...)
 	}
 	if len(refused) > 0 {
 		return nil, &RefusedError{Reasons: refused}
@@ -31,7 +31,7 @@ func preflight(tree freeze.Tree) (*beforehand, error) {
 	return before, nil
 }
 
-func preflightProcess(tree freeze.Tree, table *fileTable, pid int, before *beforehand) []string {
+func preflightProcess(tree freeze.Tree, ours namespaces, table *fileTable, pid int, before *beforehand) []string {
 	stat, err := procfs.ReadStat(pid, 0)
 	eye := procfs.Eye(pid)
 	if err != nil || eye == 0 {
@@ -41,7 +41,7 @@ func preflightProcess(tree freeze.Tree, table *fileTable, pid int, before *befor
 	if err != nil {
 		return nil
 	}
-	refused := refuseProcess(tree, eye, &stat, &status)
+	refused := refuseProcess(tree, ours, eye, &stat, &status)
 	refused = append(refused, preflightThreads(pid, &status)...)
 	refused = append(refused, refuseUndumpable(eye, stat.Comm)...)
 	if maps, err := procfs.ReadSmaps(eye); err == nil {
@@ -55,7 +55,7 @@ func preflightProcess(tree freeze.Tree, table *fileTable, pid int, before *befor
 }
 
 // refuseProcess checks what a whole process may have that cannot be carried.
-func refuseProcess(tree freeze.Tree, eye int, st *procfs.Stat, status *procfs.Status) []string {
+func refuseProcess(tree freeze.Tree, ours namespaces, eye int, st *procfs.Stat, status *procfs.Status) []string {
 	var refused []string
 	no := func(format string, args ...any) {
 		refused = append(refused, fmt.Sprintf("pid %d (%s) ", last(status.NSpid), st.Comm)+fmt.Sprintf(format, args...))
@@ -63,29 +63,25 @@ func refuseProcess(tree freeze.Tree, eye int, st *procfs.Stat, status *procfs.St
 	if strings.Contains(status.ThreadFeatures, "shstk") {
 		no("uses a shadow stack: start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")
 	}
-	of := tree.Init
 	if tree.Adopted() {
-		of = os.Getpid()
 		if why := refuseAdopted(eye, st, status); len(why) > 0 {
 			return append(refused, why...)
 		}
 	}
+	theirs := namespacesOf(eye)
 	for _, ns := range []string{"pid", "user", "mnt", "net", "ipc", "uts", "cgroup"} {
-		want, _ := procfs.Link(of, "ns/"+ns)
-		have, err := procfs.Link(eye, "ns/"+ns)
-		if err == nil && have != want {
+		if have, ok := theirs[ns]; ok && have != ours[ns] {
 			no("lives in a %s namespace of its own", ns)
 		}
 	}
 	// Those that the next child gets; a process that has none yet cannot be asked.
 	for ns, children := range map[string]string{"pid": "pid_for_children", "time": "time_for_children"} {
-		want, _ := procfs.Link(eye, "ns/"+ns)
-		if have, err := procfs.Link(eye, "ns/"+children); want != "" && err == nil && have != want {
+		if have, ok := theirs[children]; ok && theirs[ns] != "" && have != theirs[ns] {
 			no("has made a %s namespace for its children", ns)
 		}
 	}
-	if want, err := procfs.Link(of, "ns/time_for_children"); err == nil {
-		if have, err := procfs.Link(eye, "ns/time"); err == nil && have != want {
+	if want, ok := ours["time_for_children"]; ok {
+		if have, ok := theirs["time"]; ok && have != want {
 			no("lives in a time namespace of its own")
 		}
 	}
@@ -93,6 +89,27 @@ func refuseProcess(tree freeze.Tree, eye int, st *procfs.Stat, status *procfs.St
 		no("has changed its root directory to %s", root)
 	}
 	return refused
+}
+
+// namespaces are the names of a process's namespaces (namespaces(7)).
+type namespaces map[string]string
+
+// homeOf are those of the job.
+func homeOf(tree freeze.Tree) namespaces {
+	if tree.Adopted() {
+		return namespacesOf(os.Getpid())
+	}
+	return namespacesOf(tree.Init)
+}
+
+func namespacesOf(pid int) namespaces {
+	all := namespaces{}
+	for _, ns := range []string{"pid", "user", "mnt", "net", "ipc", "uts", "cgroup", "time", "pid_for_children", "time_for_children"} {
+		if name, err := procfs.Link(pid, "ns/"+ns); err == nil {
+			all[ns] = name
+		}
+	}
+	return all
 }
 
 // refuseMaps checks mappings; their flags are there only in smaps.

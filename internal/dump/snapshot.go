@@ -34,13 +34,17 @@ func (d *Dump) snapshot() error {
 			return &noRoomError{q.Pid, errors.New("it has huge pages (MAP_HUGETLB), of which there may be none to be had for a copy")}
 		}
 	}
-	for _, q := range d.procs {
-		if err := q.fork(); err != nil {
+	for some := range slices.Chunk(d.procs, atATime) {
+		if err := forkAll(some); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// atATime is how many processes make their snapshots side by side, as the host may
+// have more CPUs than ours. All of them at once might be too many tasks for it.
+const atATime = 16
 
 // hugeAnonymous is what the kernel calls memory in huge pages that were asked for
 // (MAP_HUGETLB) and that is no file.
@@ -63,23 +67,130 @@ func (d *Dump) hasSubreaper() bool {
 // Where the helper's records are in the area, apart from the leader's.
 const helperAt = 32 << 10
 
-// fork makes the snapshot of one process, unseen by it. A child of its own
+// forker makes the snapshot of one process, unseen by it. A child of its own
 // would show in its waits and its process list; so a helper that shares its
 // memory (CLONE_VM, no signal at its end) makes the snapshot and ends, which
 // leaves the snapshot to the job's init. The snapshot never runs: it stays in
 // the stop in which it is born, and dies with its tracer.
-func (q *process) fork() error {
-	clone := tracee.Sys("clone", unix.SYS_CLONE, unix.CLONE_VM)
-	leader := q.batch(q.Leader(), 0, clone)
-	if err := leader.Run(q.stub.Code); err != nil {
-		return q.noRoom(err)
+type forker struct {
+	*process
+	helper int // host pid, 0 until there is one
+	nsPid  uint64
+	ended  bool          // the helper
+	batch  *tracee.Batch // that runs
+	err    error         // the first
+}
+
+// forkAll makes the snapshots of some processes, step by step.
+func forkAll(procs []*process) error {
+	var all []*forker
+	for _, q := range procs {
+		all = append(all, &forker{process: q})
 	}
-	helper := leader.Born[0]
-	err := q.forkFrom(helper)
-	if endErr := q.endHelper(helper, uint64(clone.Result)); err == nil {
-		err = endErr
+	for _, step := range []struct{ start, finish func(*forker) error }{
+		{(*forker).startHelper, (*forker).finishHelper},
+		{(*forker).startSnapshot, (*forker).finishSnapshot},
+		{(*forker).endHelper, (*forker).awaitHelper},
+		{(*forker).reapHelper, (*forker).finishBatch},
+	} {
+		for _, f := range all {
+			f.do(step.start)
+		}
+		for _, f := range all {
+			if f.batch != nil {
+				f.do(step.finish)
+				f.batch = nil
+			}
+		}
 	}
-	return err
+	for _, f := range all {
+		if f.err != nil {
+			return f.err
+		}
+	}
+	return nil
+}
+
+// do takes a step, also after an error: a helper that is there has to end.
+func (f *forker) do(step func(*forker) error) {
+	if err := step(f); err != nil && f.err == nil {
+		f.err = err
+	}
+}
+
+// run starts calls in the leader, or in the helper.
+func (f *forker) run(in int, at uint64, calls ...*tracee.Call) error {
+	b := f.process.batch(f.Leader(), at, calls...)
+	b.Tid = in
+	if err := b.Start(f.stub.Code); err != nil {
+		return err
+	}
+	f.batch = b
+	return nil
+}
+
+func (f *forker) finishBatch() error { return f.batch.Await() }
+
+func (f *forker) startHelper() error {
+	return f.run(f.Leader().HostTid, 0, tracee.Sys("clone", unix.SYS_CLONE, unix.CLONE_VM))
+}
+
+func (f *forker) finishHelper() error {
+	if err := f.finishBatch(); err != nil {
+		return f.noRoom(err)
+	}
+	f.helper, f.nsPid = f.batch.Born[0], uint64(f.batch.Calls[0].Result)
+	return nil
+}
+
+// startSnapshot runs in the helper: it closes its copies of the descriptors first,
+// so that the snapshot holds no end of a pipe open and no lock.
+func (f *forker) startSnapshot() error {
+	if f.helper == 0 {
+		return nil
+	}
+	if err := tracee.SetSigmask(f.helper, ^uint64(1<<(unix.SIGTRAP-1))); err != nil {
+		return err
+	}
+	return f.run(f.helper, helperAt,
+		tracee.Sys("close_range", unix.SYS_CLOSE_RANGE, 0, uint64(^uint32(0)), 0),
+		tracee.Sys("fork", unix.SYS_CLONE, 0))
+}
+
+func (f *forker) finishSnapshot() error {
+	if err := f.finishBatch(); err != nil {
+		return f.noRoom(err)
+	}
+	f.snapshot = f.batch.Born[0]
+	return nil
+}
+
+// endHelper ends the helper; its parent has to wait for it, or it would stay a
+// zombie.
+func (f *forker) endHelper() error {
+	if f.helper == 0 {
+		return nil
+	}
+	return f.run(f.helper, helperAt, tracee.Sys("exit", unix.SYS_EXIT, 0))
+}
+
+func (f *forker) awaitHelper() error {
+	for {
+		s, err := tracee.Wait(f.helper)
+		if f.ended = err == nil && s.Ended(); f.ended || err != nil {
+			return err
+		}
+		if err := tracee.Cont(f.helper, 0); err != nil {
+			return err
+		}
+	}
+}
+
+func (f *forker) reapHelper() error {
+	if !f.ended {
+		return nil
+	}
+	return f.run(f.Leader().HostTid, 0, tracee.Sys("wait4", unix.SYS_WAIT4, f.nsPid, 0, unix.WALL, 0))
 }
 
 func (q *process) noRoom(err error) error {
@@ -87,51 +198,6 @@ func (q *process) noRoom(err error) error {
 		return &noRoomError{q.Pid, err}
 	}
 	return fmt.Errorf("snapshot pid %d: %w", q.Pid, err)
-}
-
-// forkFrom runs in the helper: it closes its copies of the descriptors first,
-// so that the snapshot holds no end of a pipe open and no lock.
-func (q *process) forkFrom(helper int) error {
-	b := &tracee.Batch{
-		Tid: helper, Pid: q.Eye, Base: q.Leader().Regs, Records: q.stub.Area + helperAt,
-		Calls: []*tracee.Call{
-			tracee.Sys("close_range", unix.SYS_CLOSE_RANGE, 0, uint64(^uint32(0)), 0),
-			tracee.Sys("fork", unix.SYS_CLONE, 0),
-		},
-	}
-	if err := tracee.SetSigmask(helper, ^uint64(1<<(unix.SIGTRAP-1))); err != nil {
-		return err
-	}
-	if err := b.Run(q.stub.Code); err != nil {
-		return q.noRoom(err)
-	}
-	q.snapshot = b.Born[0]
-	return nil
-}
-
-// endHelper ends the helper; its parent has to wait for it, or it would stay a
-// zombie.
-func (q *process) endHelper(helper int, nsPid uint64) error {
-	b := &tracee.Batch{
-		Tid: helper, Pid: q.Eye, Base: q.Leader().Regs, Records: q.stub.Area + helperAt,
-		Calls: []*tracee.Call{tracee.Sys("exit", unix.SYS_EXIT, 0)},
-	}
-	if err := b.Start(q.stub.Code); err != nil {
-		return err
-	}
-	for {
-		s, err := tracee.Wait(helper)
-		if err != nil {
-			return err
-		}
-		if s.Ended() {
-			break
-		}
-		if err := tracee.Cont(helper, 0); err != nil {
-			return err
-		}
-	}
-	return q.batch(q.Leader(), 0, tracee.Sys("wait4", unix.SYS_WAIT4, nsPid, 0, unix.WALL, 0)).Run(q.stub.Code)
 }
 
 // lostSnapshot says how a snapshot ended that nobody but us should end.

@@ -179,6 +179,31 @@ func TestSaveUnnoticed(t *testing.T) {
 	}
 }
 
+// TestNoRoomForSnapshot: where the kernel makes no process the job stands still
+// while it is saved, and keeps nothing of the attempt.
+func TestNoRoomForSnapshot(t *testing.T) {
+	w := start(t)
+	var lim unix.Rlimit
+	if err := unix.Prlimit(w.MainPid(), unix.RLIMIT_NPROC, nil, &lim); err != nil {
+		t.Fatal(err)
+	}
+	lim.Cur = 1
+	if err := unix.Prlimit(w.MainPid(), unix.RLIMIT_NPROC, &lim, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, c, err := w.save(context.Background(), false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if notes := strings.Join(c.Notes, "; "); !strings.Contains(notes, "stands still while its memory is written: no snapshot of pid") {
+		t.Errorf("notes: %s", notes)
+	}
+	w.progress()
+	if pids, err := freeze.Descendants(w.InitPid); err != nil || len(pids) != 1 {
+		t.Errorf("processes %v %v", pids, err)
+	}
+}
+
 // TestSnapshotStaysShared: reading the snapshot does not make the kernel copy
 // its pages.
 func TestSnapshotStaysShared(t *testing.T) {

@@ -176,6 +176,11 @@ func (b *Batch) Run(code uint64) error {
 	if err := b.Start(code); err != nil {
 		return err
 	}
+	return b.Await()
+}
+
+// Await waits for the end of a batch and returns the first error among its calls.
+func (b *Batch) Await() error {
 	if err := b.Finish(); err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ func geCheckpoint(j job, _ []string) error {
 // elsewhere. A job that cannot be saved is not ended: one of esky's runs on, any
 // other is stopped until Grid Engine continues it (qmod -usj).
 func geMigrate(j job, args []string) error {
-	leader, err := guard.Number("$job_pid", args[0])
+	leader, err := leaderOf(args)
 	if err != nil {
 		return err
 	}
@@ -82,6 +82,15 @@ func geMigrate(j job, args []string) error {
 		return fmt.Errorf("end what is left of the saved job: %w", err)
 	}
 	return nil
+}
+
+// leaderOf reads $job_pid. Group 1 would be all that we may signal (kill(2), -1).
+func leaderOf(args []string) (int, error) {
+	pid, err := guard.Number("$job_pid", args[0])
+	if err == nil && pid == 1 {
+		err = errors.New("$job_pid is 1, which no job is")
+	}
+	return pid, err
 }
 
 // endSaved saves all of a job's commands and ends them, or none: of several it is

@@ -132,13 +132,19 @@ func TestGridEngineParallelEnvironment(t *testing.T) {
 	}
 }
 
-// A queue with esky's starter: the whole script is what is saved.
+// A queue with esky's starter: the whole script is what is saved, or the command
+// of a job without a script.
 func TestGridEngineStarterWrapsTheScript(t *testing.T) {
 	t.Parallel()
 	const rounds = 20
 	j := geJob(t, "ge-starter").submit(fmt.Sprintf(
 		"../count %d 300 0\necho between >>log\n../count %[1]d 300 0 second\necho \"$1 $SGE_TASK_ID\" >>log", rounds),
 		"-ckpt", "esky", "-q", "wrapped.q", "-v", "ESKY_STORE=/home/esk/ge-starter/.esky")
+	b := geJob(t, "ge-starter-command")
+	b.id = strings.TrimSpace(gridengineLab.run(t, "submit", "-terse", "-wd", "/home/esk/"+b.name, "-o", "out", "-e", "err",
+		"-ckpt", "esky", "-q", "wrapped.q", "-b", "y", "/home/esk/count", fmt.Sprint(2*rounds), "300", "0"))
+	b.awaitRound(5, "out")
+	ge(t, "qmod", "-sj", b.id)
 	j.awaitRound(5, "out")
 	ge(t, "qmod", "-sj", j.id)
 	j.awaitRound(5, "second")
@@ -146,6 +152,8 @@ func TestGridEngineStarterWrapsTheScript(t *testing.T) {
 	j.awaitEnd(3*time.Minute, migrated+"75", migrated+"75", done)
 	j.expect(rounds, "out")
 	j.expect(rounds, "second")
+	b.awaitEnd(2*time.Minute, migrated+"75", done)
+	b.expect(2*rounds, "out")
 	if got := j.read("log"); got != "between\n undefined\n" || len(j.hosts()) != 1 {
 		t.Errorf("log %q; the script began %d times", got, len(j.hosts()))
 	}

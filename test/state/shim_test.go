@@ -39,8 +39,8 @@ func (b build) notInShimMode() bool {
 		return true
 	case harness.All() || strings.HasPrefix(b.shim, "refused"):
 		return false
-	case b.kind == "static":
-		return b.line != "zombie"
+	case b.kind == "static": // to come by its numbers again takes minutes
+		return true
 	}
 	return !inShimMode[b.line]
 }

@@ -187,12 +187,17 @@ func TestNoRoomForSnapshot(t *testing.T) {
 	if err := unix.Prlimit(w.MainPid(), unix.RLIMIT_NPROC, nil, &lim); err != nil {
 		t.Fatal(err)
 	}
-	lim.Cur = 1
-	if err := unix.Prlimit(w.MainPid(), unix.RLIMIT_NPROC, &lim, nil); err != nil {
+	few := lim
+	few.Cur = 1
+	if err := unix.Prlimit(w.MainPid(), unix.RLIMIT_NPROC, &few, nil); err != nil {
 		t.Fatal(err)
 	}
 	_, c, err := w.save(context.Background(), false, nil)
 	if err != nil {
+		t.Fatal(err)
+	}
+	// The program is one in Go: it ends when it wants another thread and gets none.
+	if err := unix.Prlimit(w.MainPid(), unix.RLIMIT_NPROC, &lim, nil); err != nil {
 		t.Fatal(err)
 	}
 	if notes := strings.Join(c.Notes, "; "); !strings.Contains(notes, "stands still while its memory is written: no snapshot of pid") {

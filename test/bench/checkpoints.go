@@ -21,6 +21,8 @@ import (
 type checkpoint struct {
 	MiB       int     `json:"mib"`
 	Huge      bool    `json:"huge_pages"`
+	Provider  bool    `json:"by_provider"` // through bin/esky-provider, as a plugin
+	Start     float64 `json:"start_s"`     // until the program has its memory and beats
 	Quiet     float64 `json:"quiet_gap_s"` // longest gap in as long a time without a checkpoint
 	Pause     float64 `json:"pause_s"`
 	Dump      float64 `json:"dump_s"`
@@ -31,16 +33,20 @@ type checkpoint struct {
 	Limits    limits  `json:"limits"`
 }
 
+// variants are measured in turns, so that the machine is the same for all.
+var variants = []checkpoint{{}, {Huge: true}, {Provider: true}}
+
 func (b *bench) checkpoints() ([]checkpoint, error) {
 	var all []checkpoint
 	for _, mib := range b.sizes {
-		for _, huge := range []bool{false, true} {
-			for i := range b.rounds {
-				c, err := b.round(mib, huge, fmt.Sprintf("%d-%v-%d", mib, huge, i))
+		for i := range b.rounds {
+			for v, c := range variants {
+				c.MiB = mib
+				c, err := b.round(c, fmt.Sprintf("%d-%d-%d", mib, v, i))
 				if err != nil {
-					return all, fmt.Errorf("%d MiB: %w", mib, err)
+					return all, fmt.Errorf("%d MiB, %s: %w", mib, c.kind(), err)
 				}
-				fmt.Printf("%5d MiB %s: pause %.1f ms, dump %.2f s, resume %.2f s\n", mib, pages(huge), c.Pause*1e3, c.Dump, c.Resume)
+				fmt.Printf("%5d MiB %s: pause %.1f ms, dump %.2f s, resume %.2f s\n", mib, c.kind(), c.Pause*1e3, c.Dump, c.Resume)
 				all = append(all, c)
 			}
 		}
@@ -48,23 +54,27 @@ func (b *bench) checkpoints() ([]checkpoint, error) {
 	return all, nil
 }
 
-func pages(huge bool) string {
-	if huge {
-		return "huge "
+func (c checkpoint) kind() string {
+	switch {
+	case c.Provider:
+		return "small, by esky-provider"
+	case c.Huge:
+		return "huge"
 	}
 	return "small"
 }
 
 // round measures one live checkpoint, one that ends the job, and one resume of
 // a heartbeat of its own.
-func (b *bench) round(mib int, huge bool, name string) (checkpoint, error) {
-	c := checkpoint{MiB: mib, Huge: huge}
-	h, err := b.newHeart(mib, huge, name)
+func (b *bench) round(c checkpoint, name string) (checkpoint, error) {
+	begin := time.Now()
+	h, err := b.newHeart(c, name)
 	if err != nil {
 		return c, err
 	}
 	defer h.close()
-	if c.Limits, err = measureLimits(b.dir, int64(mib)<<20); err != nil {
+	c.Start = time.Since(begin).Seconds()
+	if c.Limits, err = measureLimits(b.dir, int64(c.MiB)<<20); err != nil {
 		return c, err
 	}
 	if err := h.live(&c); err != nil {
@@ -120,14 +130,18 @@ func (h *heart) away(c *checkpoint) error {
 type heart struct {
 	b    *bench
 	dir  string
-	args []string
+	args []string // of "esky-wrap run"
 	cmd  *exec.Cmd
 	done chan error
 }
 
-func (b *bench) newHeart(mib int, huge bool, name string) (*heart, error) {
-	h := &heart{b: b, dir: filepath.Join(b.dir, name), args: []string{
-		filepath.Join(b.dir, "heartbeat"), fmt.Sprint(mib), fmt.Sprint(b.dirty), strings.TrimSpace(pages(huge))}}
+func (b *bench) newHeart(c checkpoint, name string) (*heart, error) {
+	h := &heart{b: b, dir: filepath.Join(b.dir, name), args: []string{"--name", "heart"}}
+	if c.Provider {
+		h.args = append(h.args, "--provider", filepath.Join(b.dir, "esky-provider"))
+	}
+	pages := map[bool]string{true: "huge", false: "small"}[c.Huge]
+	h.args = append(h.args, "--", filepath.Join(b.dir, "heartbeat"), fmt.Sprint(c.MiB), fmt.Sprint(b.dirty), pages)
 	if out, err := harness.Command(b.dir, "mkdir", h.dir).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("mkdir %s: %s", h.dir, out)
 	}
@@ -149,7 +163,7 @@ func (h *heart) esky(verb string, args ...string) *exec.Cmd {
 }
 
 func (h *heart) start() error {
-	h.cmd = h.esky("run", append([]string{"--name", "heart", "--"}, h.args...)...)
+	h.cmd = h.esky("run", h.args...)
 	for name, to := range map[string]*io.Writer{"stdout": &h.cmd.Stdout, "stderr": &h.cmd.Stderr} {
 		f, err := os.OpenFile(filepath.Join(h.dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 		if err != nil {

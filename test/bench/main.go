@@ -6,8 +6,11 @@
 //
 //	pause     the longest gap of a heartbeat of 1 kHz around a live checkpoint
 //	dump      bytes of the image / time until it is published
+//	start     from starting "esky-wrap run" until the program has its memory
 //	resume    from starting "esky-wrap run" to the first beat
 //	overhead  run time under esky-wrap with no checkpoint / without esky
+//
+// All but the last also with the engine as a plugin (esky-provider).
 //
 // The limits: a plain write with fsync of as many bytes, the same by O_DIRECT,
 // a read by O_DIRECT, and memcpy.
@@ -26,6 +29,7 @@ import (
 
 type options struct {
 	esky   string
+	plugin string
 	dir    string
 	out    string
 	sizes  []int // MiB
@@ -54,6 +58,7 @@ func parse() options {
 	short := flag.Bool("short", false, "64 MiB, one round, short programs: is everything in order?")
 	sizes := flag.String("sizes", "64,1024,4096", "sizes of memory in MiB")
 	flag.StringVar(&o.esky, "esky", "bin/esky-wrap", "the esky-wrap to measure")
+	flag.StringVar(&o.plugin, "provider", "bin/esky-provider", "the same engine as a plugin, to measure beside it")
 	flag.StringVar(&o.dir, "dir", os.TempDir(), "where to write images")
 	flag.StringVar(&o.out, "json", "build/bench.json", "where the numbers go")
 	flag.IntVar(&o.rounds, "rounds", 5, "measurements of each size")
@@ -136,12 +141,14 @@ func newBench(o options) (*bench, error) {
 func (b *bench) close() { os.RemoveAll(b.dir) }
 
 func (b *bench) fill() error {
-	data, err := os.ReadFile(b.esky)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(b.dir, "esky-wrap"), data, 0o755); err != nil {
-		return err
+	for name, from := range map[string]string{"esky-wrap": b.esky, "esky-provider": b.plugin} {
+		data, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(b.dir, name), data, 0o755); err != nil {
+			return err
+		}
 	}
 	for _, name := range []string{"heartbeat", "overhead"} {
 		source := filepath.Join("test/bench/programs", name+".c")

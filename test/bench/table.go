@@ -15,14 +15,15 @@ func printCheckpoints(w io.Writer, all []checkpoint) {
 	fmt.Fprintln(w, "\nCheckpoints (medians; GB/s are 10^9 bytes a second)")
 	tab := tabwriter.NewWriter(w, 0, 0, 1, ' ', tabwriter.AlignRight|tabwriter.Debug)
 	defer tab.Flush()
-	fmt.Fprintln(tab, "MiB\tpages\tn\tquiet gap ms\tpause ms\tworst\tdump s\tGB/s\tof write+fsync\tof direct\tof memcpy\tstop GB/s\tresume s\tGB/s\tof direct read\t")
+	fmt.Fprintln(tab, "MiB\tpages\tn\tstart s\tquiet gap ms\tpause ms\tworst\tdump s\tGB/s\tof write+fsync\tof direct\tof memcpy\tstop GB/s\tresume s\tGB/s\tof direct read\t")
 	for _, g := range grouped(all) {
 		rate := func(c checkpoint) float64 { return float64(c.Bytes) / c.Dump }
 		stop := func(c checkpoint) float64 { return float64(c.StopBytes) / c.StopDump }
 		resume := func(c checkpoint) float64 { return float64(c.StopBytes) / c.Resume }
 		m := func(f func(checkpoint) float64) float64 { return median(g, f) }
-		fmt.Fprintf(tab, "%d\t%s\t%d\t%.1f\t%.1f\t%.1f\t%.2f\t%.2f\t%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\t\n",
-			g[0].MiB, pages(g[0].Huge), len(g),
+		fmt.Fprintf(tab, "%d\t%s\t%d\t%.2f\t%.1f\t%.1f\t%.1f\t%.2f\t%.2f\t%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\t\n",
+			g[0].MiB, g[0].kind(), len(g),
+			m(func(c checkpoint) float64 { return c.Start }),
 			m(func(c checkpoint) float64 { return c.Quiet * 1e3 }),
 			m(func(c checkpoint) float64 { return c.Pause * 1e3 }), worst(g),
 			m(func(c checkpoint) float64 { return c.Dump }), m(rate)/1e9,
@@ -42,7 +43,7 @@ func printLimits(w io.Writer, all []checkpoint) {
 	defer tab.Flush()
 	fmt.Fprintln(tab, "MiB\twrite+fsync\tdirect write\tdirect read\tmemcpy\t")
 	for _, g := range grouped(all) {
-		if g[0].Huge {
+		if g[0].kind() != variants[0].kind() {
 			continue
 		}
 		m := func(f func(limits) float64) float64 {
@@ -69,16 +70,17 @@ func ratio(r float64) string {
 	return fmt.Sprintf("%.2f", r)
 }
 
-// grouped puts the rounds of one size and kind of pages together, in order.
+// grouped puts the rounds of one size and kind together, in order.
 func grouped(all []checkpoint) [][]checkpoint {
 	var groups [][]checkpoint
+	at := map[string]int{}
 	for _, c := range all {
-		n := len(groups)
-		if n > 0 && groups[n-1][0].MiB == c.MiB && groups[n-1][0].Huge == c.Huge {
-			groups[n-1] = append(groups[n-1], c)
-		} else {
-			groups = append(groups, []checkpoint{c})
+		key := fmt.Sprint(c.MiB, c.kind())
+		if _, known := at[key]; !known {
+			at[key] = len(groups)
+			groups = append(groups, nil)
 		}
+		groups[at[key]] = append(groups[at[key]], c)
 	}
 	return groups
 }

@@ -83,14 +83,16 @@ func (b *Batch) Finish() error {
 				return err
 			}
 		case s.Event() == 0 && s.Signal() == unix.SIGTRAP:
-			ended, err := byKernel(b.Tid)
+			breakpoint, err := byKernel(b.Tid)
 			if err != nil {
 				return err
 			}
-			if ended {
+			if !breakpoint {
+				keepStray(b.Tid)
+			}
+			if breakpoint || b.pastEnd() {
 				return b.readResults()
 			}
-			keepStray(b.Tid)
 		case !sentMeanwhile(b.Tid, s):
 			return fmt.Errorf("thread %d %s in a batch%s", b.Tid, s, whereFault(b.Tid))
 		}
@@ -98,6 +100,16 @@ func (b *Batch) Finish() error {
 			return err
 		}
 	}
+}
+
+// pastEnd says that the thread has passed the breakpoint at the stub's end: its
+// SIGTRAP is not told apart from one that somebody sent just before, since standard
+// signals do not queue (signal(7)).
+func (b *Batch) pastEnd() bool {
+	const int3 = 0xcc
+	var before [1]byte
+	regs, err := GetRegs(b.Tid)
+	return err == nil && ReadMemory(b.Pid, regs.IP()-1, before[:]) == nil && before[0] == int3
 }
 
 // whereFault tells, of a thread that a signal stopped, who sent that and where it was.

@@ -203,8 +203,12 @@ func Command(dir, name string, args ...string) *exec.Cmd {
 		"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + dir, "TMPDIR=" + dir,
 		"LANG=C", "LC_ALL=C", "USER=job", "ESKY_RUNTIME_DIR=" + filepath.Join(dir, ".run"),
 	}
+	// A process group of its own: when a group that somebody has left is orphaned,
+	// and one of its members is stopped, the kernel hangs up on all of them and
+	// continues them (setpgid(2)), and other tests have stopped members.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Getuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: uid}
 	}
 	return cmd
 }

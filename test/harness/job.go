@@ -109,7 +109,9 @@ func (j *Job) StartBare() *Run {
 // a session of its own, deaf to hangups.
 func (j *Job) StartDetached() *Run {
 	j.T.Helper()
-	return j.begin(append([]string{"setsid", "nohup"}, j.Argv...))
+	return j.begin(append([]string{"nohup"}, j.Argv...), func(cmd *exec.Cmd) {
+		cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setpgid = true, false
+	})
 }
 
 // StartBeside starts the program without esky as the child of a shell, which
@@ -135,9 +137,12 @@ func (j *Job) Bare() int {
 	return j.StartBare().Wait()
 }
 
-func (j *Job) begin(line []string) *Run {
+func (j *Job) begin(line []string, change ...func(*exec.Cmd)) *Run {
 	j.T.Helper()
 	cmd := Command(j.Dir, line[0], line[1:]...)
+	for _, c := range change {
+		c(cmd)
+	}
 	cmd.Env = append(cmd.Env, j.Env...)
 	j.runs++
 	r := &Run{job: j, cmd: cmd, done: make(chan struct{}), stderr: fmt.Sprintf("stderr.%d", j.runs)}

@@ -110,13 +110,15 @@ func isOurProgram(pid int) bool {
 // it: opening the memory needs the same rights (proc_pid_mem(5)).
 func refuseTracing(pid int) string {
 	dir := fmt.Sprintf("/proc/%d", pid)
-	mem, err := os.OpenFile(filepath.Join(dir, "mem"), os.O_RDONLY, 0)
-	if err == nil {
-		mem.Close()
-		return ""
+	forbidden := func() bool {
+		mem, err := os.OpenFile(filepath.Join(dir, "mem"), os.O_RDONLY, 0)
+		if err == nil {
+			mem.Close()
+		}
+		return errors.Is(err, fs.ErrPermission) // another error: it has just ended
 	}
-	if !errors.Is(err, fs.ErrPermission) {
-		return "" // it has just ended
+	if !lasts(forbidden) {
+		return ""
 	}
 	fi, err := os.Stat(filepath.Join(dir, "mem")) // of one that is not dumpable it is root's, proc(5)
 	if err != nil {

@@ -64,12 +64,27 @@ func exeOf(p *freeze.Process) (string, error) {
 // only who has power over their user namespace may trace them, and without a
 // namespace of the job's that is root.
 func refuseUndumpable(pid int, comm string) []string {
-	var st unix.Stat_t
-	if !ids.Shim() || unix.Geteuid() == 0 || unix.Stat(fmt.Sprintf("/proc/%d/maps", pid), &st) != nil || int(st.Uid) == unix.Geteuid() {
+	undumpable := func() bool {
+		var st unix.Stat_t
+		return unix.Stat(fmt.Sprintf("/proc/%d/maps", pid), &st) == nil && int(st.Uid) != unix.Geteuid()
+	}
+	if !ids.Shim() || unix.Geteuid() == 0 || !lasts(undumpable) {
 		return nil
 	}
 	return []string{fmt.Sprintf("pid %d (%s) is not dumpable (PR_SET_DUMPABLE, or its program file cannot be read): "+
 		"such a process can be saved only where the host allows user namespaces", ids.Virtual(pid), comm)}
+}
+
+// lasts tells whether something is so for longer than it takes to execute a
+// program: in the middle of execve(2) no process is dumpable.
+func lasts(is func() bool) bool {
+	for range 20 {
+		if !is() {
+			return false
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return is()
 }
 
 // needs asks the library of a job without namespaces what the process has that

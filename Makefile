@@ -9,7 +9,7 @@ DESTDIR ?=
 
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS ?= -s -w -X main.version=$(VERSION)
+LDFLAGS ?= -s -w -X github.com/esky-hpc/esky/internal/version.made=$(VERSION)
 GOBUILD  = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TOOL     = $(GO) tool -modfile=tools/go.mod
 RUNNER   = $(GO) run ./test/runner

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,21 +36,12 @@ func slurmJobInGroups(args []string, env func(string) string) (job, error) {
 // drain brings the images of dead monitors from this host to their stores. Which
 // job they are of does not matter: an image without a monitor waits for us.
 func drain(j job, _ []string) error {
-	dir, err := guard.Open("/tmp/esky-" + strconv.Itoa(j.user.UID))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	names, err := dir.Names(mostSockets)
-	for _, name := range names {
-		if strings.HasSuffix(name, store.NoteSuffix) && !monitored(dir, name) {
-			err = errors.Join(err, drainNote(dir, name))
+	return eachName(j.monitors(), func(dir *guard.Dir, name string) error {
+		if !strings.HasSuffix(name, store.NoteSuffix) || monitored(dir, name) {
+			return nil
 		}
-	}
-	return err
+		return drainNote(dir, name)
+	})
 }
 
 // monitored tells whether the monitor that wrote the note lives: it holds the

@@ -20,7 +20,7 @@ func epilog(j job, _ []string) error {
 	if strays > 0 {
 		fmt.Printf("ended %d processes that had outlived it\n", strays)
 	}
-	return errors.Join(err, removeDeadSockets("/tmp/esky-"+strconv.Itoa(j.user.UID)))
+	return errors.Join(err, removeDeadSockets(j.monitors()))
 }
 
 // endStrays kills what esky started in this job and the scheduler lost: under

@@ -102,7 +102,7 @@ func TestHostilePlaces(t *testing.T) {
 		}, ""},
 		"too many names": {func(p string, uid int) error {
 			err := owned(0o700)(p, uid)
-			for i := range mostSockets + 1 {
+			for i := range mostNames + 1 {
 				err = errors.Join(err, os.Symlink("x", fmt.Sprint(p, "/", i)))
 			}
 			return err

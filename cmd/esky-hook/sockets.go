@@ -12,13 +12,15 @@ import (
 	"github.com/esky-hpc/esky/internal/guard"
 )
 
-// mostSockets bounds what is looked at in a monitor's directory.
-const mostSockets = 1000
+// mostNames bounds what is looked at in a monitor's directory.
+const mostNames = 1000
 
-// removeDeadSockets removes those sockets from a monitor's directory that
-// nobody listens at. The directory lies in a place that everybody can write, so
-// it must be the user's alone.
-func removeDeadSockets(path string) error {
+// monitors is the directory of a user's monitors.
+func (j job) monitors() string { return "/tmp/esky-" + strconv.Itoa(j.user.UID) }
+
+// eachName visits the names in a directory of monitors, if it is there. It lies in a
+// place that everybody can write, so it must be the user's alone.
+func eachName(path string, visit func(dir *guard.Dir, name string) error) error {
 	dir, err := guard.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -27,13 +29,21 @@ func removeDeadSockets(path string) error {
 		return err
 	}
 	defer dir.Close()
-	names, err := dir.Names(mostSockets)
+	names, err := dir.Names(mostNames)
 	for _, name := range names {
-		if isSocket(dir.Fd(), name) && dead(dir.Fd(), name) {
-			err = errors.Join(err, dir.Remove(name))
-		}
+		err = errors.Join(err, visit(dir, name))
 	}
 	return err
+}
+
+// removeDeadSockets removes the sockets that nobody listens at.
+func removeDeadSockets(path string) error {
+	return eachName(path, func(dir *guard.Dir, name string) error {
+		if !isSocket(dir.Fd(), name) || !dead(dir.Fd(), name) {
+			return nil
+		}
+		return dir.Remove(name)
+	})
 }
 
 func isSocket(dir int, name string) bool {

@@ -8,16 +8,13 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime/debug"
 
 	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/native"
+	"github.com/esky-hpc/esky/internal/version"
 	"github.com/esky-hpc/esky/plugin"
 )
-
-// version is set by the Makefile.
-var version string
 
 func main() {
 	// The workers of package engine and the helpers of package host are this same
@@ -30,19 +27,9 @@ func main() {
 		case host.Verb:
 			host.ProbeMain(os.Args[2:])
 		case "--version":
-			fmt.Println("esky-provider", programVersion())
+			fmt.Println("esky-provider", version.String())
 			return
 		}
 	}
-	plugin.Serve(plugin.ServeConfig{Provider: native.New(programVersion())})
-}
-
-func programVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
+	plugin.Serve(plugin.ServeConfig{Provider: native.New(version.String())})
 }

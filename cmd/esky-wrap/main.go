@@ -11,7 +11,6 @@ package main
 import (
 	"errors"
 	"os"
-	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/monitor"
+	"github.com/esky-hpc/esky/internal/version"
 
 	// Each registers its adapter.
 	_ "github.com/esky-hpc/esky/scheduler-hooks/flux"
@@ -31,9 +31,6 @@ import (
 	_ "github.com/esky-hpc/esky/scheduler-hooks/pbs"
 	_ "github.com/esky-hpc/esky/scheduler-hooks/slurm"
 )
-
-// version is set by the Makefile.
-var version string
 
 func main() {
 	// The workers of package engine, the helpers of package host and the keepers of
@@ -70,7 +67,7 @@ func app() *cli.App {
 	a := &cli.App{
 		Name:            "esky-wrap",
 		Usage:           "checkpoint and restart for batch jobs",
-		Version:         programVersion(),
+		Version:         version.String(),
 		HideHelpCommand: true,
 		Writer:          os.Stdout,
 		ErrWriter:       os.Stderr,
@@ -106,16 +103,6 @@ func usageError(c *cli.Context, err error, _ bool) error {
 		name += " " + c.Command.Name
 	}
 	return monitor.Fail(monitor.ExitUsage, "see `"+name+" --help`", "%w", err)
-}
-
-func programVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
 }
 
 // wantsJSON looks for --json among our own flags, for errors that come before

@@ -39,13 +39,12 @@ const Name = "application"
 // Provider implements plugin.Provider.
 type Provider struct {
 	version string
-	mu      sync.Mutex
-	jobs    map[int]*job // by the pid of the keeper
+	jobs    plugin.Jobs[*job] // a handle's pid is that of the keeper
 }
 
 // New makes a provider.
 func New(version string) *Provider {
-	return &Provider{version: version, jobs: map[int]*job{}}
+	return &Provider{version: version, jobs: plugin.Jobs[*job]{Provider: Name, Version: memoVersion}}
 }
 
 // job is a job as a provider knows it.
@@ -79,31 +78,8 @@ func (p *Provider) Probe(_ context.Context, o plugin.ProbeOptions) (plugin.Probe
 	return r, nil
 }
 
-func (p *Provider) job(h plugin.Handle) (*job, error) {
-	if h.Provider != Name {
-		return nil, plugin.Errorf(plugin.Usage, "", "the job of process %d is one of the provider %q", h.Pid, h.Provider)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if j, ok := p.jobs[h.Pid]; ok {
-		return j, nil
-	}
-	return nil, plugin.Errorf(plugin.NotFound, "recover it first", "the job of process %d is not known", h.Pid)
-}
-
-// running is job, or an error if it has ended.
-func (p *Provider) running(h plugin.Handle) (*job, error) {
-	j, err := p.job(h)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case <-j.ended:
-		return nil, plugin.Errorf(plugin.Ended, "", "the job has ended")
-	default:
-		return j, nil
-	}
-}
+// Gone is closed when the job has ended.
+func (j *job) Gone() <-chan struct{} { return j.ended }
 
 // conversation is one with a keeper.
 type conversation struct {
@@ -154,7 +130,7 @@ func (c *conversation) listen(ctx context.Context, progress func(plugin.Progress
 
 // Checkpoint implements plugin.Provider.
 func (p *Provider) Checkpoint(ctx context.Context, h plugin.Handle, o plugin.CheckpointOptions, progress func(plugin.Progress)) (plugin.Image, error) {
-	j, err := p.running(h)
+	j, err := p.jobs.Running(h)
 	if err != nil {
 		return plugin.Image{}, err
 	}
@@ -184,7 +160,7 @@ func (p *Provider) Checkpoint(ctx context.Context, h plugin.Handle, o plugin.Che
 
 // Finish implements plugin.Provider.
 func (p *Provider) Finish(ctx context.Context, h plugin.Handle, end bool) error {
-	j, err := p.job(h)
+	j, err := p.jobs.Find(h)
 	if err != nil {
 		return err
 	}
@@ -213,7 +189,7 @@ func (p *Provider) Finish(ctx context.Context, h plugin.Handle, end bool) error 
 
 // Signal implements plugin.Provider.
 func (p *Provider) Signal(ctx context.Context, h plugin.Handle, sig syscall.Signal, all bool) error {
-	j, err := p.running(h)
+	j, err := p.jobs.Running(h)
 	if err != nil {
 		return err
 	}
@@ -228,7 +204,7 @@ func (p *Provider) Signal(ctx context.Context, h plugin.Handle, sig syscall.Sign
 
 // Wait implements plugin.Provider.
 func (p *Provider) Wait(ctx context.Context, h plugin.Handle) (plugin.Exit, error) {
-	j, err := p.job(h)
+	j, err := p.jobs.Find(h)
 	if err != nil {
 		return plugin.Exit{}, err
 	}

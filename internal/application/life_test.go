@@ -155,7 +155,11 @@ func TestHostDies(t *testing.T) {
 			if err := r.checkpoint(true); err != nil {
 				t.Fatal(err)
 			}
-			r.p.jobs[r.h.Pid].still.conn.Close()
+			j, err := r.p.jobs.Find(r.h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			j.still.conn.Close()
 			r.until("it has begun again", func() bool { return r.read("begun") == c.begun })
 			write(t, r.path("go"), "")
 			r.ends(7)

@@ -136,9 +136,7 @@ func (p *Provider) launch(s spec, streams plugin.Streams, hold plugin.Stream) (p
 // add keeps a job and watches it.
 func (p *Provider) add(pid int, m memo, wait func() error) {
 	j := &job{pid: pid, memo: m, ended: make(chan struct{})}
-	p.mu.Lock()
-	p.jobs[pid] = j
-	p.mu.Unlock()
+	p.jobs.Add(pid, j)
 	go func() {
 		_ = wait() // the keeper's own status tells nothing
 		j.exit, j.err = j.ending()
@@ -161,15 +159,12 @@ func (j *job) ending() (plugin.Exit, error) {
 
 // Recover implements plugin.Provider.
 func (p *Provider) Recover(_ context.Context, h plugin.Handle) error {
-	if _, err := p.job(h); err == nil {
+	if _, err := p.jobs.Find(h); err == nil {
 		return nil
 	}
-	if h.Provider != Name || h.Version != memoVersion {
-		return plugin.Errorf(plugin.Usage, "use the version that made it", "a handle of provider %q, version %d, is not known to %s, version %d", h.Provider, h.Version, Name, memoVersion)
-	}
 	var m memo
-	if err := json.Unmarshal(h.Data, &m); err != nil {
-		return plugin.Errorf(plugin.Usage, "", "read the handle of process %d: %v", h.Pid, err)
+	if err := p.jobs.Read(h, &m); err != nil {
+		return err
 	}
 	fd, err := unix.PidfdOpen(h.Pid, 0)
 	if err == nil { // opened before it is compared: afterwards it cannot become another's

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/procfs"
@@ -110,6 +111,18 @@ func namespacesOf(pid int) namespaces {
 		}
 	}
 	return all
+}
+
+// lasts tells whether something is so for longer than it takes to execute a
+// program: in the middle of execve(2) no process is dumpable.
+func lasts(is func() bool) bool {
+	for range 20 {
+		if !is() {
+			return false
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return is()
 }
 
 // refuseMaps checks mappings; their flags are there only in smaps.

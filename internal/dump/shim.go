@@ -75,18 +75,6 @@ func refuseUndumpable(pid int, comm string) []string {
 		"such a process can be saved only where the host allows user namespaces", ids.Virtual(pid), comm)}
 }
 
-// lasts tells whether something is so for longer than it takes to execute a
-// program: in the middle of execve(2) no process is dumpable.
-func lasts(is func() bool) bool {
-	for range 20 {
-		if !is() {
-			return false
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	return is()
-}
-
 // needs asks the library of a job without namespaces what the process has that
 // translation does not serve (src/ids_thread.c).
 func needs(pid int, maps []procfs.Mapping) (uint32, error) {

@@ -54,6 +54,13 @@ func TestFamily(t *testing.T) {
 			defer func() { _ = unix.Kill(pid, unix.SIGKILL) }()
 		}
 	}
+	for _, pid := range pids { // until it is what it is to be, in its session
+		for st, err := procfs.ReadStat(pid, 0); st.Comm != "sleep"; st, err = procfs.ReadStat(pid, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	root := cmd.Process.Pid
 	tree := Tree{Root: root, Start: startOf(t, root)}
 	members, err := tree.Members()

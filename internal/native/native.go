@@ -39,14 +39,12 @@ const (
 // Provider implements plugin.Provider.
 type Provider struct {
 	version string
-
-	mu   sync.Mutex
-	jobs map[int]*job // by Handle.Pid
+	jobs    plugin.Jobs[*job]
 }
 
 // New returns a provider without jobs. main has called engine.WorkerMain.
 func New(version string) *Provider {
-	return &Provider{version: version, jobs: map[int]*job{}}
+	return &Provider{version: version, jobs: plugin.Jobs[*job]{Provider: Name, Version: memoVersion}}
 }
 
 // job is a job that runs, or has ended while we watched.
@@ -66,9 +64,7 @@ type job struct {
 // add keeps a job and watches it.
 func (p *Provider) add(j *job) {
 	j.ended = make(chan struct{})
-	p.mu.Lock()
-	p.jobs[j.InitPid] = j
-	p.mu.Unlock()
+	p.jobs.Add(j.InitPid, j)
 	go func() {
 		j.status, j.err = j.Wait()
 		close(j.ended)
@@ -85,31 +81,8 @@ func (p *Provider) add(j *job) {
 	}()
 }
 
-func (p *Provider) job(h plugin.Handle) (*job, error) {
-	if h.Provider != Name {
-		return nil, plugin.Errorf(plugin.Usage, "", "the job of process %d is one of the provider %q", h.Pid, h.Provider)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if j, ok := p.jobs[h.Pid]; ok {
-		return j, nil
-	}
-	return nil, plugin.Errorf(plugin.NotFound, "recover it first", "the job of process %d is not known", h.Pid)
-}
-
-// running is job, or an error if it has ended.
-func (p *Provider) running(h plugin.Handle) (*job, error) {
-	j, err := p.job(h)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case <-j.ended:
-		return nil, plugin.Errorf(plugin.Ended, "", "the job has ended")
-	default:
-		return j, nil
-	}
-}
+// Gone is closed when the job has ended.
+func (j *job) Gone() <-chan struct{} { return j.ended }
 
 // Describe implements plugin.Provider.
 func (p *Provider) Describe(context.Context) (plugin.Description, error) {
@@ -146,7 +119,7 @@ func (p *Provider) Probe(_ context.Context, o plugin.ProbeOptions) (plugin.Probe
 
 // Signal implements plugin.Provider.
 func (p *Provider) Signal(_ context.Context, h plugin.Handle, sig syscall.Signal, all bool) error {
-	j, err := p.running(h)
+	j, err := p.jobs.Running(h)
 	if err != nil {
 		return err
 	}
@@ -179,7 +152,7 @@ func signalAll(init int, sig syscall.Signal) error {
 
 // Wait implements plugin.Provider.
 func (p *Provider) Wait(ctx context.Context, h plugin.Handle) (plugin.Exit, error) {
-	j, err := p.job(h)
+	j, err := p.jobs.Find(h)
 	if err != nil {
 		return plugin.Exit{}, err
 	}

@@ -14,7 +14,7 @@ import (
 
 // Checkpoint implements plugin.Provider.
 func (p *Provider) Checkpoint(ctx context.Context, h plugin.Handle, o plugin.CheckpointOptions, progress func(plugin.Progress)) (plugin.Image, error) {
-	j, err := p.running(h)
+	j, err := p.jobs.Running(h)
 	if err != nil {
 		return plugin.Image{}, err
 	}
@@ -50,7 +50,7 @@ func (p *Provider) Checkpoint(ctx context.Context, h plugin.Handle, o plugin.Che
 
 // Finish implements plugin.Provider.
 func (p *Provider) Finish(_ context.Context, h plugin.Handle, end bool) error {
-	j, err := p.job(h)
+	j, err := p.jobs.Find(h)
 	if err != nil {
 		return err
 	}

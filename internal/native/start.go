@@ -100,9 +100,7 @@ func (p *Provider) launch(m memo, streams plugin.Streams, hold plugin.Stream, mo
 		}
 		defer held.Close()
 	}
-	p.mu.Lock()
-	alone := p.alone()
-	p.mu.Unlock()
+	alone := p.jobs.Idle()
 	if err := ordered(mode, alone); err != nil {
 		return plugin.Handle{}, err
 	}
@@ -130,18 +128,6 @@ func or(s, other string) string {
 	return other
 }
 
-// alone tells whether no job runs.
-func (p *Provider) alone() bool {
-	for _, j := range p.jobs {
-		select {
-		case <-j.ended:
-		default:
-			return false
-		}
-	}
-	return true
-}
-
 // ordered refuses what cannot be beside the jobs that there are: the numbers of a
 // job in shim mode are a table of the whole process.
 func ordered(mode string, alone bool) error {
@@ -156,20 +142,14 @@ func ordered(mode string, alone bool) error {
 
 // Recover implements plugin.Provider.
 func (p *Provider) Recover(_ context.Context, h plugin.Handle) error {
-	if _, err := p.job(h); err == nil {
+	if _, err := p.jobs.Find(h); err == nil {
 		return nil
 	}
-	if h.Provider != Name || h.Version != memoVersion {
-		return plugin.Errorf(plugin.Usage, "use the version that made it", "a handle of provider %q, version %d, is not known to %s, version %d", h.Provider, h.Version, Name, memoVersion)
-	}
 	var m memo
-	if err := json.Unmarshal(h.Data, &m); err != nil {
-		return plugin.Errorf(plugin.Usage, "", "read the handle of process %d: %v", h.Pid, err)
+	if err := p.jobs.Read(h, &m); err != nil {
+		return err
 	}
-	p.mu.Lock()
-	alone := p.alone()
-	p.mu.Unlock()
-	if err := ordered(m.Mode, alone); err != nil {
+	if err := ordered(m.Mode, p.jobs.Idle()); err != nil {
 		return err
 	}
 	stat, err := procfs.ReadStat(h.Pid, 0)
@@ -192,9 +172,7 @@ func (p *Provider) recoverEnded(pid int, m memo) error {
 	}
 	j := &job{Job: &engine.Job{InitPid: pid}, memo: m, ended: make(chan struct{}), status: status}
 	close(j.ended)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.jobs[pid] = j
+	p.jobs.Add(pid, j)
 	return nil
 }
 

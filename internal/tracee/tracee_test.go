@@ -205,6 +205,22 @@ func TestForeignTrap(t *testing.T) {
 	}
 }
 
+// TestForeignTrapSwallowsOurs: that of the breakpoint at the stub's end is lost where
+// one is pending already. The batch has ended even so.
+func TestForeignTrapSwallowsOurs(t *testing.T) {
+	c := newChild(t)
+	must(t, SetSigmask(c.pid, 1<<(unix.SIGTRAP-1)))
+	must(t, unix.Tgkill(c.pid, c.pid, unix.SIGTRAP))
+	getpid := Sys("getpid", unix.SYS_GETPID)
+	must(t, c.batch(getpid).Run(c.code))
+	if getpid.Result != int64(c.pid) {
+		t.Errorf("getpid gave %d", getpid.Result)
+	}
+	if !strays[c.pid].toThread {
+		t.Error("the SIGTRAP is not kept for the program")
+	}
+}
+
 func TestBatchInKilledProcess(t *testing.T) {
 	c := newChild(t)
 	must(t, unix.Kill(c.pid, unix.SIGKILL))

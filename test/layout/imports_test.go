@@ -25,6 +25,7 @@ var levels = map[string]int{
 	"internal/ids":           0,
 	"internal/guard":         0,
 	"internal/seed":          0,
+	"internal/version":       0,
 	"shim":                   0,
 	"plugin/wire":            0,
 

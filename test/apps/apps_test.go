@@ -93,9 +93,7 @@ func (p program) job(t *testing.T) *harness.Job {
 	t.Helper()
 	j := harness.NewJob(t, "./run")
 	from := filepath.Join(harness.Root(), "test/apps/programs", p.name)
-	if err := os.CopyFS(j.Dir, os.DirFS(from)); err != nil {
-		t.Fatal(err)
-	}
+	harness.WriteProgram(t, func() error { return os.CopyFS(j.Dir, os.DirFS(from)) })
 	if p.shares != "" {
 		harness.CopyProgram(t, filepath.Join(filepath.Dir(from), p.shares), j.Path(p.shares))
 	}

@@ -213,18 +213,23 @@ func Command(dir, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// CopyProgram copies a program to where the user of the jobs can execute it. No
-// child may be started meanwhile: it would hold the copy open for writing, and
-// to execute such a file is ETXTBSY (execve(2)).
+// CopyProgram copies a program to where the user of the jobs can execute it.
 func CopyProgram(t testing.TB, from, to string) {
 	t.Helper()
 	data, err := os.ReadFile(from)
 	if err != nil {
 		t.Fatal(err)
 	}
+	WriteProgram(t, func() error { return os.WriteFile(to, data, 0o755) })
+}
+
+// WriteProgram writes what is to be executed while no child is started: it would
+// hold the file open for writing, and to execute such a file is ETXTBSY (execve(2)).
+func WriteProgram(t testing.TB, write func() error) {
+	t.Helper()
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	if err := os.WriteFile(to, data, 0o755); err != nil {
+	if err := write(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -41,6 +41,8 @@ type Job struct {
 	Flags []string // further flags of esky-wrap run
 	Under []string // a command that runs esky-wrap, such as unshare
 
+	Session bool // what is started leads a session of its own
+
 	runs int
 }
 
@@ -96,29 +98,27 @@ func (j *Job) Resume(flags ...string) *Run {
 
 func (j *Job) start(args []string) *Run {
 	j.T.Helper()
-	return j.begin(append(append(slices.Clone(j.Under), wrap), args...))
+	return j.begin(append(append(slices.Clone(j.Under), wrap), args...), j.Session)
 }
 
 // StartBare starts the program without esky.
 func (j *Job) StartBare() *Run {
 	j.T.Helper()
-	return j.begin(j.Argv)
+	return j.begin(j.Argv, j.Session)
 }
 
 // StartDetached starts the program without esky as people do for long work: in
 // a session of its own, deaf to hangups.
 func (j *Job) StartDetached() *Run {
 	j.T.Helper()
-	return j.begin(append([]string{"nohup"}, j.Argv...), func(cmd *exec.Cmd) {
-		cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setpgid = true, false
-	})
+	return j.begin(append([]string{"nohup"}, j.Argv...), true)
 }
 
 // StartBeside starts the program without esky as the child of a shell, which
 // leads nothing and stays behind: Child is its pid.
 func (j *Job) StartBeside() *Run {
 	j.T.Helper()
-	return j.begin(append([]string{"sh", "-c", `"$@"; exit $?`, "sh"}, j.Argv...))
+	return j.begin(append([]string{"sh", "-c", `"$@"; exit $?`, "sh"}, j.Argv...), j.Session)
 }
 
 // Child is the first child of the command that was started.
@@ -137,12 +137,10 @@ func (j *Job) Bare() int {
 	return j.StartBare().Wait()
 }
 
-func (j *Job) begin(line []string, change ...func(*exec.Cmd)) *Run {
+func (j *Job) begin(line []string, session bool) *Run {
 	j.T.Helper()
 	cmd := Command(j.Dir, line[0], line[1:]...)
-	for _, c := range change {
-		c(cmd)
-	}
+	cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setpgid = session, !session
 	cmd.Env = append(cmd.Env, j.Env...)
 	j.runs++
 	r := &Run{job: j, cmd: cmd, done: make(chan struct{}), stderr: fmt.Sprintf("stderr.%d", j.runs)}

@@ -113,21 +113,21 @@ func TestExampleScheduler(t *testing.T) {
 	}
 	example(t, plugins, "esky-scheduler-example", "scheduler")
 	// One before it in the alphabet that does not work is passed over.
-	if err := os.WriteFile(filepath.Join(plugins, "esky-scheduler-broken"), []byte("#!/bin/sh\necho oh dear >&2; exit 1\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(bin, "spool"), []byte(spool), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	harness.WriteProgram(t, func() error {
+		return os.WriteFile(filepath.Join(plugins, "esky-scheduler-broken"), []byte("#!/bin/sh\necho oh dear >&2; exit 1\n"), 0o755)
+	})
+	harness.WriteProgram(t, func() error {
+		return os.WriteFile(filepath.Join(bin, "spool"), []byte(spool), 0o755)
+	})
 	j.Name = "spool-17"
 	env := func(try string) []string {
 		return []string{plugin.PathVariable + "=" + plugins, "PATH=" + bin + ":/usr/bin:/bin", "SPOOL_ID=17", "SPOOL_TRY=" + try, "SPOOL_LOG=" + j.Path("log")}
 	}
 	j.Env = env("0")
-	j.Under = []string{"setsid", "-w"} // what a scheduler starts leads its session
+	j.Session = true // as what a scheduler starts
 	r := j.Start()
 	r.Until("it is at work", func() bool { return j.Read("step") != "" })
-	monitor := r.Pid() // setsid(1) has become it
+	monitor := r.Pid()
 	signal(t, monitor, "USR1")
 	r.Until("its own signal reaches it", func() bool { return j.Read("got") != "" })
 	signal(t, monitor, "CONT")

@@ -51,7 +51,12 @@ func (s *savedWriter) put(b []byte) (int, error) {
 	return len(b), err
 }
 
-// Close makes the file durable and part of the image.
+// syncsAtATime is how many saved files are made durable side by side. A journal
+// writes all that wait for it at once, so that many take little longer than one.
+const syncsAtATime = 64
+
+// Close makes the file part of the image. It becomes durable meanwhile, and Finish
+// waits for that.
 func (s *savedWriter) Close() error {
 	if errors.Is(s.err, os.ErrClosed) {
 		return s.err
@@ -60,27 +65,34 @@ func (s *savedWriter) Close() error {
 	if err == nil && s.sparse { // a hole at the end
 		err = s.f.Truncate(s.size)
 	}
-	if err == nil {
-		err = s.f.Sync()
+	s.err = os.ErrClosed
+	if err != nil {
+		return s.closed(err)
 	}
+	s.w.syncing <- struct{}{}
+	s.w.syncs.Go(func() {
+		_ = s.closed(s.f.Sync()) // the Writer remembers
+		<-s.w.syncing
+	})
+	return nil
+}
+
+// closed ends the work on a file with the error that there was in it.
+func (s *savedWriter) closed(err error) error {
 	if cerr := s.f.Close(); err == nil {
 		err = cerr
 	}
-	s.err = os.ErrClosed
+	w := s.w
 	if err != nil {
-		err = s.w.fail(fmt.Errorf("save %s: %w", s.f.Name(), err))
+		err = w.fail(fmt.Errorf("save %s: %w", s.f.Name(), err))
 	}
-	s.w.closed(s, err == nil)
-	return err
-}
-
-func (w *Writer) closed(s *savedWriter, good bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.open--
-	if good {
+	if err == nil {
 		w.man.add(entry{s.name, s.size, sum(s.hash.Sum(nil))})
 	}
+	return err
 }
 
 // savedReader reads a saved file and checks it on the way. The error comes with

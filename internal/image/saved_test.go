@@ -4,7 +4,10 @@ package image
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/esky-hpc/esky/internal/image/imagepb"
@@ -53,5 +56,34 @@ func TestSavedHoles(t *testing.T) {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
 		back.Close()
+	}
+}
+
+// TestSavedNotDurable: what could not be made durable, which shows after Close, is
+// no image.
+func TestSavedNotDurable(t *testing.T) {
+	dir := tempDir(t)
+	w, err := Create(dir, Codec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const last = 2 * syncsAtATime
+	for i := range last + 1 {
+		f, err := w.CreateFile(strconv.Itoa(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == last {
+			f.(*savedWriter).f.Close()
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Finish(&imagepb.Image{}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("finish: %v", err)
+	}
+	if _, err := Open(dir); err == nil {
+		t.Error("there is an image")
 	}
 }

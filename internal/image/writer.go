@@ -29,6 +29,9 @@ type Writer struct {
 	next    atomic.Int64 // where the next chunk goes
 	written atomic.Int64
 
+	syncs   sync.WaitGroup // of saved files
+	syncing chan struct{}  // a place for each
+
 	mu     sync.Mutex // guards what follows
 	chunks []*imagepb.Chunk
 	shared []*imagepb.Shared
@@ -53,7 +56,7 @@ func create(dir string, codec Codec, version uint32) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create image: %w", err)
 	}
-	w := &Writer{dir: d, encode: encode, kind: codec.Kind, scratch: newPool(),
+	w := &Writer{dir: d, encode: encode, kind: codec.Kind, scratch: newPool(), syncing: make(chan struct{}, syncsAtATime),
 		man: manifest{version: version, entries: map[string]entry{}}}
 	if err := w.begin(); err != nil {
 		w.close()
@@ -169,6 +172,7 @@ func (w *Writer) fail(err error) error {
 // for the name of its directory.
 func (w *Writer) Finish(meta *imagepb.Image) error {
 	defer w.Abort()
+	w.syncs.Wait()
 	if err := w.failed(); err != nil {
 		return err
 	}
@@ -230,8 +234,7 @@ func (w *Writer) syncPages() error {
 	return w.pages.buffered.Sync()
 }
 
-// syncFiles makes the names of the saved files durable; Close did it for what
-// is in them.
+// syncFiles makes the names of the saved files durable; what is in them is.
 func (w *Writer) syncFiles() error {
 	d, err := w.dir.open(filesDir, unix.O_RDONLY|unix.O_DIRECTORY)
 	if errors.Is(err, unix.ENOENT) {
@@ -253,6 +256,7 @@ func (w *Writer) Abort() {
 }
 
 func (w *Writer) close() {
+	w.syncs.Wait()
 	if w.pages != nil {
 		w.pages.close()
 	}
@@ -262,7 +266,7 @@ func (w *Writer) close() {
 }
 
 // CreateFile adds the saved file files/NAME; name is a decimal number. The file
-// is part of the image once Close has returned nil.
+// is part of the image once Close, and then Finish, have returned nil.
 func (w *Writer) CreateFile(name string) (io.WriteCloser, error) {
 	if !validFileName(name) {
 		return nil, fmt.Errorf("saved file name %q is not a plain number", name)

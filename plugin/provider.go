@@ -85,6 +85,11 @@ const (
 	CanStandStill = "stand-still"
 	// CanMigrate: an image can be resumed on another host.
 	CanMigrate = "migrate"
+	// CanVerify: images have checksums of their own, by which VerifyImage and Resume
+	// notice any byte that has changed in any file. Then the host reads an image
+	// neither to make checksums nor to compare them, which would take as long again
+	// as the checkpoint and the resume.
+	CanVerify = "checksums"
 )
 
 // Description is who a provider is.

@@ -44,22 +44,29 @@ func chooseEngine(c *cli.Context, cfg *monitor.Config) error {
 		cfg.Engine = monitor.Native{}
 		return nil
 	}
-	f := foreign.Config{
-		Name: name, Options: options,
-		Say: func(text string) {
-			cfg.Reporter.Report(monitor.Event{Level: monitor.Warning, Event: "provider", Job: cfg.Name, Text: text})
-		},
-	}
-	if f.Silence, err = silence(); err != nil {
+	f, err := provider(c, name, func(text string) {
+		cfg.Reporter.Report(monitor.Event{Level: monitor.Warning, Event: "provider", Job: cfg.Name, Text: text})
+	})
+	if err != nil {
 		return err
+	}
+	f.Options = options
+	cfg.Engine, cfg.Foreign = foreign.New(f), true
+	return nil
+}
+
+// provider finds one that is not our own engine.
+func provider(c *cli.Context, name string, say func(text string)) (f foreign.Config, err error) {
+	f = foreign.Config{Name: name, Say: say}
+	if f.Silence, err = silence(); err != nil {
+		return f, err
 	}
 	if make, ok := builtin[name]; ok {
 		f.Builtin = make(c.App.Version)
 	} else if f.Found, err = plugin.Find(plugin.ProviderPrefix, name); err != nil {
-		return pluginError(err)
+		return f, pluginError(err)
 	}
-	cfg.Engine, cfg.Foreign = foreign.New(f), true
-	return nil
+	return f, nil
 }
 
 // findAdapter is the scheduler that we run under: of a plugin, since a site knows

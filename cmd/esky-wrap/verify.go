@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/esky-hpc/esky/internal/engine"
+	"github.com/esky-hpc/esky/internal/foreign"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/monitor"
 )
@@ -21,7 +21,9 @@ func verifyCommand() *cli.Command {
 		Usage:     "read images and check every byte of them",
 		UsageText: "esky-wrap verify [--generation N] JOB | DIR",
 		Flags: []cli.Flag{
-			storeFlag(), generationFlag("only generation `N` (default: all of the job)"), jsonFlag(), quietFlag(),
+			storeFlag(), generationFlag("only generation `N` (default: all of the job)"),
+			&cli.StringFlag{Name: "provider", Usage: "the plugin `NAME` that made them, if it cannot be found under the name that the images know"},
+			jsonFlag(), quietFlag(),
 		},
 		Action: verify,
 	}
@@ -50,7 +52,7 @@ func verify(c *cli.Context) error {
 	u := newUI(c.Bool("json"), c.Bool("quiet"))
 	results, worst := []checked{}, 0
 	for _, t := range all {
-		r := verifyOne(c.Context, u, t)
+		r := verifyOne(c, u, t)
 		if r.err != nil {
 			worst = max(worst, monitor.Code(r.err))
 		}
@@ -65,17 +67,17 @@ func verify(c *cli.Context) error {
 	return nil
 }
 
-func verifyOne(ctx context.Context, u *ui, t target) checked {
-	c := checked{Job: t.job, Generation: t.generation, Dir: t.dir}
-	c.Bytes, c.err = readAll(ctx, u, t.dir)
-	c.Good = c.err == nil
-	if c.err != nil {
-		c.Problem = c.err.Error()
+func verifyOne(c *cli.Context, u *ui, t target) checked {
+	r := checked{Job: t.job, Generation: t.generation, Dir: t.dir}
+	r.Bytes, r.err = readAll(c, u, t.dir)
+	r.Good = r.err == nil
+	if r.err != nil {
+		r.Problem = r.err.Error()
 	}
-	return c
+	return r
 }
 
-func readAll(ctx context.Context, u *ui, dir string) (int64, error) {
+func readAll(c *cli.Context, u *ui, dir string) (int64, error) {
 	r, err := image.Open(dir)
 	if err != nil {
 		return 0, err
@@ -83,7 +85,25 @@ func readAll(ctx context.Context, u *ui, dir string) (int64, error) {
 	defer r.Close()
 	update, done := u.Progress("verify")
 	defer done()
-	return r.Size(), r.Verify(ctx, func(n, total int64) { update(engine.Progress{Phase: "read", Done: n, Total: total}) })
+	if r.ProviderChecks() {
+		return r.Size(), askProvider(c, u, r)
+	}
+	return r.Size(), r.Verify(c.Context, func(n, total int64) { update(engine.Progress{Phase: "read", Done: n, Total: total}) })
+}
+
+// askProvider has an image verified that only its provider can verify.
+func askProvider(c *cli.Context, u *ui, r *image.Reader) error {
+	name := c.String("provider")
+	if name == "" {
+		name = r.Meta().GetForeign().GetProvider()
+	}
+	f, err := provider(c, name, func(text string) {
+		u.Report(monitor.Event{Level: monitor.Warning, Event: "provider", Text: text})
+	})
+	if err != nil {
+		return monitor.Fail(monitor.Code(err), monitor.Hint(err), "image %s cannot be verified without its provider: %w", r.Dir(), err)
+	}
+	return foreign.Verify(c.Context, f, r.Dir())
 }
 
 func verified(w io.Writer, u *ui, results []checked) error {

@@ -63,7 +63,7 @@ type job struct {
 func (p *Provider) Describe(context.Context) (plugin.Description, error) {
 	return plugin.Description{
 		Name: Name, Version: p.version,
-		Capabilities: []string{plugin.CanRunOn, plugin.CanStandStill, plugin.CanMigrate},
+		Capabilities: []string{plugin.CanRunOn, plugin.CanStandStill, plugin.CanMigrate, plugin.CanVerify},
 		State:        []string{"what the program saves by itself"},
 	}, nil
 }

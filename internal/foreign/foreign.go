@@ -79,7 +79,7 @@ func (e *Engine) Resume(ctx context.Context, o engine.ResumeOptions, progress fu
 		return nil, nil, err
 	}
 	dir := filepath.Join(filepath.Dir(o.StatusPath), resumedDir)
-	if err := e.unpack(ctx, o.Image, dir, progress); err != nil {
+	if err := e.cfg.unpack(ctx, o.Image, dir, progress); err != nil {
 		return nil, nil, err
 	}
 	c := newConnection(e.cfg, o.Lock)
@@ -90,7 +90,7 @@ func (e *Engine) Resume(ctx context.Context, o engine.ResumeOptions, progress fu
 	r, err := p.Resume(ctx, plugin.ResumeOptions{
 		Dir: dir, StateDir: state, Streams: c.streams(), Hold: c.hold(), Files: o.Files, Options: e.cfg.Options, Env: os.Environ(),
 	}, func(s plugin.Progress) { progress(engine.Progress(s)) })
-	j, err := e.begun(c, r.Job, o.StatusPath, err)
+	j, err := e.begun(c, r.Job, o.StatusPath, named(err, dir, o.Image))
 	if err != nil {
 		return nil, nil, err
 	}

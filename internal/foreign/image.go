@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,7 +30,7 @@ func (j *job) pack(ctx context.Context, p plugin.Provider, dir string, o engine.
 	if err != nil {
 		return 0, monitorError(err)
 	}
-	w, err := image.CreateForeign(o.Dir)
+	w, err := image.CreateForeign(o.Dir, slices.Contains(d.Capabilities, plugin.CanVerify))
 	if err != nil {
 		return 0, err
 	}
@@ -80,9 +83,9 @@ func take(w *image.Writer, f *imagepb.Foreign, dir string) error {
 	})
 }
 
-// unpack checks every byte of an image and gives the provider its files again in
-// dir, without a copy where the file system has hard links.
-func (e *Engine) unpack(ctx context.Context, from, dir string, progress func(engine.Progress)) error {
+// unpack gives a provider the files of an image again in dir, without a copy where
+// the file system has hard links. Every byte is checked, unless the provider does so.
+func (c Config) unpack(ctx context.Context, from, dir string, progress func(engine.Progress)) error {
 	r, err := image.Open(from)
 	if err != nil {
 		return err
@@ -91,12 +94,14 @@ func (e *Engine) unpack(ctx context.Context, from, dir string, progress func(eng
 	f := r.Meta().GetForeign()
 	switch {
 	case f == nil:
-		return monitor.Fail(monitor.ExitCannot, "leave --provider out", "image %s was made by esky itself, not by provider %s", from, e.cfg.Name)
-	case f.Provider != e.cfg.known():
-		return monitor.Fail(monitor.ExitCannot, "resume it with --provider "+f.Provider, "image %s was made by provider %s, not by %s", from, f.Provider, e.cfg.Name)
+		return monitor.Fail(monitor.ExitCannot, "leave --provider out", "image %s was made by esky itself, not by provider %s", from, c.Name)
+	case f.Provider != c.known():
+		return monitor.Fail(monitor.ExitCannot, "resume it with --provider "+f.Provider, "image %s was made by provider %s, not by %s", from, f.Provider, c.Name)
 	}
-	if err := r.Verify(ctx, func(done, total int64) { progress(engine.Progress{Phase: "verify", Done: done, Total: total}) }); err != nil {
-		return err
+	if !r.ProviderChecks() {
+		if err := r.Verify(ctx, func(done, total int64) { progress(engine.Progress{Phase: "verify", Done: done, Total: total}) }); err != nil {
+			return err
+		}
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return err
@@ -121,7 +126,50 @@ func putBack(f *imagepb.ForeignFile, from, to string) error {
 	}
 	err := os.Link(from, to)
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EMLINK) {
-		return os.Symlink(from, to)
+		return copyFile(from, to)
+	}
+	return err
+}
+
+func copyFile(from, to string) error {
+	r, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	w, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, r)
+	return errors.Join(err, w.Close())
+}
+
+// Verify has an image's provider verify it.
+func Verify(ctx context.Context, c Config, from string) error {
+	dir, err := os.MkdirTemp(filepath.Dir(from), ".temp-provider-") // on the same file system
+	if err != nil {
+		return fmt.Errorf("make a directory for the provider: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	unpacked := filepath.Join(dir, "image")
+	if err := c.unpack(ctx, from, unpacked, func(engine.Progress) {}); err != nil {
+		return err
+	}
+	conn := newConnection(c, nil)
+	defer conn.close()
+	p, err := conn.provider(ctx)
+	if err == nil {
+		_, err = p.VerifyImage(ctx, unpacked)
+	}
+	return monitorError(named(err, unpacked, from))
+}
+
+// named makes an error of a provider speak of the image as the user knows it.
+func named(err error, dir, image string) error {
+	var e *plugin.Error
+	if errors.As(err, &e) {
+		e.Text = strings.ReplaceAll(e.Text, dir, image)
 	}
 	return err
 }

@@ -281,12 +281,12 @@ func TestOtherVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b = reseal(bytes.Replace(b, []byte("esky-image 2\n"), []byte("esky-image 4\nsomething new\n"), 1))
+	b = reseal(bytes.Replace(b, []byte("esky-image 2\n"), []byte("esky-image 5\nsomething new\n"), 1))
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Open(dir)
-	if v, ok := errors.AsType[*VersionError](err); !ok || v.Have != ForeignVersion+1 || v.Want != ForeignVersion {
+	if v, ok := errors.AsType[*VersionError](err); !ok || v.Have != CheckedVersion+1 || v.Want != CheckedVersion {
 		t.Errorf("%v", err)
 	}
 }

@@ -19,6 +19,10 @@ const Version uint32 = 2
 // (imagepb.Foreign): who does not know of these would resume an empty job.
 const ForeignVersion uint32 = 3
 
+// CheckedVersion is the version of those whose provider has checksums of its own:
+// the manifest has none of the saved files, which only the provider can verify.
+const CheckedVersion uint32 = 4
+
 // oldest is the oldest format version that this package reads.
 const oldest uint32 = 1
 

@@ -19,7 +19,8 @@ const (
 	manifestMagic = "esky-image "
 	manifestEnd   = "end sha256:"
 	sumPrefix     = "sha256:"
-	sumChunks     = "chunks" // pages.img: its chunks are hashed in the index
+	sumChunks     = "chunks"   // pages.img: its chunks are hashed in the index
+	sumProvider   = "provider" // of CheckedVersion: the provider has checksums of its own
 )
 
 // maxManifest bounds what is read into memory: about half a million files.
@@ -31,7 +32,7 @@ type sum [sha256.Size]byte
 type entry struct {
 	name string
 	size int64
-	sum  sum // zero for pages.img
+	sum  sum // zero where the manifest has none
 }
 
 // manifest maps names below the image's directory to what they must be.
@@ -48,14 +49,25 @@ func (m *manifest) encode() []byte {
 	fmt.Fprintf(&b, "%s%d\n", manifestMagic, m.version)
 	for _, name := range m.names() {
 		e := m.entries[name]
-		how := sumChunks
-		if name != pagesName {
-			how = sumPrefix + hex.EncodeToString(e.sum[:])
+		how, summed := m.how(name)
+		if summed {
+			how += hex.EncodeToString(e.sum[:])
 		}
 		fmt.Fprintf(&b, "%s %d %s\n", name, e.size, how)
 	}
 	fmt.Fprintf(&b, "%s%x\n", manifestEnd, sha256.Sum256(b.Bytes()))
 	return b.Bytes()
+}
+
+// how is the word that says how a file is checked, or what is before its sum.
+func (m *manifest) how(name string) (word string, summed bool) {
+	switch {
+	case name == pagesName:
+		return sumChunks, false
+	case m.version == CheckedVersion && strings.HasPrefix(name, filesDir+"/"):
+		return sumProvider, false
+	}
+	return sumPrefix, true
 }
 
 func (m *manifest) names() []string {
@@ -95,7 +107,7 @@ func parseManifest(b []byte) (*manifest, error) {
 	m := &manifest{version: version, entries: map[string]entry{}}
 	lines := strings.SplitAfter(string(b), "\n")
 	for _, line := range lines[1 : len(lines)-2] { // without the first, the last, and "" after it
-		e, err := parseEntry(strings.TrimSuffix(line, "\n"))
+		e, err := m.parseEntry(strings.TrimSuffix(line, "\n"))
 		if err != nil {
 			return nil, err
 		}
@@ -112,7 +124,7 @@ func parseManifest(b []byte) (*manifest, error) {
 	return m, nil
 }
 
-func parseEntry(line string) (entry, error) {
+func (m *manifest) parseEntry(line string) (entry, error) {
 	f := strings.Split(line, " ")
 	if len(f) != 3 || !validName(f[0]) {
 		return entry{}, fmt.Errorf("line %.80q", line)
@@ -122,10 +134,11 @@ func parseEntry(line string) (entry, error) {
 		return entry{}, fmt.Errorf("size in line %.80q", line)
 	}
 	e := entry{name: f[0], size: int64(size)}
-	if e.name == pagesName {
+	word, summed := m.how(e.name)
+	if !summed {
 		return e, nil // encode puts the only word that may follow
 	}
-	h, ok := strings.CutPrefix(f[2], sumPrefix)
+	h, ok := strings.CutPrefix(f[2], word)
 	if n, err := hex.Decode(e.sum[:], []byte(h[:min(len(h), 2*len(e.sum))])); !ok || err != nil || n != len(e.sum) {
 		return entry{}, fmt.Errorf("checksum in line %.80q", line)
 	}

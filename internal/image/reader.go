@@ -67,6 +67,13 @@ func (r *Reader) Meta() *imagepb.Image { return r.meta }
 // change it.
 func (r *Reader) Index() *imagepb.PageIndex { return r.index }
 
+// ErrProviderChecks says that only the provider which has made the image can tell
+// whether its files are good.
+var ErrProviderChecks = errors.New("its provider alone can verify it")
+
+// ProviderChecks tells whether the image is such a one.
+func (r *Reader) ProviderChecks() bool { return r.man.version == CheckedVersion }
+
 // Dir returns the directory of the image.
 func (r *Reader) Dir() string { return r.dir.path }
 
@@ -95,8 +102,8 @@ func (r *Reader) openManifest() error {
 	if err != nil {
 		return r.damaged(manifestName, err)
 	}
-	if version < oldest || version > ForeignVersion {
-		return &VersionError{r.dir.path, version, ForeignVersion}
+	if version < oldest || version > CheckedVersion {
+		return &VersionError{r.dir.path, version, CheckedVersion}
 	}
 	if r.man, err = parseManifest(b); err != nil {
 		return r.damaged(manifestName, err)
@@ -255,6 +262,9 @@ func (r *Reader) openMeta() error {
 	if r.meta, err = decodeMeta(b); err != nil {
 		return r.damaged(metaName, err)
 	}
+	if r.ProviderChecks() && r.meta.Foreign == nil {
+		return r.damaged(metaName, errors.New("it names no provider"))
+	}
 	if b, err = r.readMessage(indexName); err != nil {
 		return err
 	}
@@ -333,11 +343,15 @@ func chunkName(i int) string { return fmt.Sprintf("chunk %d of %s", i, pagesName
 
 // OpenFile opens a saved file by the name that CreateFile had. Its contents are
 // checked on the way: they are good when Read has returned io.EOF, and a
-// *DamagedError comes in its place when they are not.
+// *DamagedError comes in its place when they are not. ErrProviderChecks: nobody here
+// can tell.
 func (r *Reader) OpenFile(name string) (io.ReadCloser, error) {
 	e, ok := r.man.entries[filesDir+"/"+name]
 	if !ok || !validFileName(name) {
 		return nil, fmt.Errorf("image %s: saved file %q: %w", r.dir.path, name, fs.ErrNotExist)
+	}
+	if r.ProviderChecks() {
+		return nil, fmt.Errorf("image %s: %w", r.dir.path, ErrProviderChecks)
 	}
 	f, err := r.openEntry(e)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 )
 
 // Take adds the file at path as the saved file files/NAME, without a copy: it is
-// moved there, on the same file system. It is read once, for its hash, and made
-// durable. Nobody may have it open for writing any more.
+// moved there, on the same file system, and made durable. It is read once, for its
+// hash, if the image has such. Nobody may have it open for writing any more.
 func (w *Writer) Take(name, path string) error {
 	dst, err := w.CreateFile(name)
 	if err != nil {
@@ -53,7 +53,11 @@ func (w *Writer) take(s *savedWriter, path string) error {
 	}
 	s.f.Close()
 	s.f = f
-	s.size, err = io.Copy(s.hash, f)
+	if _, summed := w.man.how(s.name); summed {
+		s.size, err = io.Copy(s.hash, f)
+	} else {
+		s.size = st.Size
+	}
 	w.written.Add(s.size)
 	return err
 }

@@ -4,6 +4,7 @@ package image
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"runtime"
 	"strings"
@@ -15,8 +16,11 @@ import (
 
 // Verify reads everything that Open did not: every chunk, decoded as at resume,
 // and every saved file. progress, which may be nil, is told the bytes done, by
-// one goroutine at a time.
+// one goroutine at a time. ErrProviderChecks: there is nothing to check them by.
 func (r *Reader) Verify(ctx context.Context, progress func(done, total int64)) error {
+	if r.ProviderChecks() {
+		return fmt.Errorf("image %s: %w", r.dir.path, ErrProviderChecks)
+	}
 	v := &verifier{r: r, progress: progress, total: -align} // Open has read the header
 	for name, e := range r.man.entries {
 		if name == pagesName || strings.HasPrefix(name, filesDir+"/") {

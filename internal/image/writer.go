@@ -44,8 +44,14 @@ type Writer struct {
 // nobody else.
 func Create(dir string, codec Codec) (*Writer, error) { return create(dir, codec, Version) }
 
-// CreateForeign begins an image for the files of another provider.
-func CreateForeign(dir string) (*Writer, error) { return create(dir, Codec{}, ForeignVersion) }
+// CreateForeign begins an image for the files of another provider; checked: one with
+// checksums of its own.
+func CreateForeign(dir string, checked bool) (*Writer, error) {
+	if checked {
+		return create(dir, Codec{}, CheckedVersion)
+	}
+	return create(dir, Codec{}, ForeignVersion)
+}
 
 func create(dir string, codec Codec, version uint32) (*Writer, error) {
 	encode, err := codec.encoder()

@@ -88,7 +88,7 @@ func (j *job) Gone() <-chan struct{} { return j.ended }
 func (p *Provider) Describe(context.Context) (plugin.Description, error) {
 	return plugin.Description{
 		Name: Name, Version: p.version,
-		Capabilities: []string{plugin.CanRunOn, plugin.CanStandStill, plugin.CanMigrate},
+		Capabilities: []string{plugin.CanRunOn, plugin.CanStandStill, plugin.CanMigrate, plugin.CanVerify},
 		State: []string{
 			"processes and threads, with their ids", "memory", "open files, pipes, sockets inside the job",
 			"signals and timers", "System V objects and message queues", "pseudo-terminals",

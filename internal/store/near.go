@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -184,7 +185,7 @@ func (s *Store) fetchOne(ctx context.Context, dir string, number uint32, tok Tok
 	}
 	err = s.copyTree(ctx, dir, p.dir)
 	if err == nil {
-		err = verify(ctx, p.dir)
+		err = verify(ctx, p.dir, dir)
 	}
 	if err == nil {
 		err = p.Publish()
@@ -195,13 +196,53 @@ func (s *Store) fetchOne(ctx context.Context, dir string, number uint32, tok Tok
 	return nil
 }
 
-func verify(ctx context.Context, dir string) error {
+// verify reads all of a copy, and the original too where there are no checksums to
+// compare it with.
+func verify(ctx context.Context, dir, original string) error {
 	r, err := image.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+	if r.ProviderChecks() {
+		return sameFiles(ctx, dir, original)
+	}
 	return r.Verify(ctx, func(int64, int64) {})
+}
+
+func sameFiles(ctx context.Context, dir, original string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		same, err := sameFile(ctx, path, filepath.Join(original, name))
+		if err == nil && !same {
+			err = &image.DamagedError{Dir: dir, What: name, Err: fmt.Errorf("it is not what is in %s", original)}
+		}
+		return err
+	})
+}
+
+func sameFile(ctx context.Context, a, b string) (bool, error) {
+	var sums [2][sha256.Size]byte
+	for i, path := range []string{a, b} {
+		f, err := os.Open(path)
+		if err != nil {
+			return false, err
+		}
+		h := sha256.New()
+		_, err = io.Copy(h, f)
+		f.Close()
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return false, err
+		}
+		h.Sum(sums[i][:0])
+	}
+	return sums[0] == sums[1], nil
 }
 
 // copyTree fills the empty directory to.

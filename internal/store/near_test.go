@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/esky-hpc/esky/internal/image"
+	"github.com/esky-hpc/esky/internal/image/imagepb"
 )
 
 // hosts is a store and two hosts with a near place each.
@@ -197,6 +200,52 @@ func TestNearDamaged(t *testing.T) {
 	if left := hidden(t, far); len(left) > 0 {
 		t.Errorf("left: %q", left)
 	}
+}
+
+// What only its provider can verify is compared with what it was copied from.
+func TestNearForeign(t *testing.T) {
+	far, a, _ := hosts(t)
+	tok, _ := incarnate(t, far, a, "a")
+	p, err := a.Begin(tok)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeForeign(p.Dir(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Publish(); err != nil {
+		t.Fatal(err)
+	}
+	if got := drain(t, a); got != 1 {
+		t.Fatalf("brought image %d", got)
+	}
+	original, copied := a.path(generationName(1)), far.path(generationName(1))
+	if err := verify(t.Context(), copied, original); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(filepath.Join(copied, "files", "0"), []byte("strAnge"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(t.Context(), copied, original); !errors.As(err, new(*image.DamagedError)) {
+		t.Errorf("a copy that is another: %v", err)
+	}
+}
+
+// writeForeign writes an image of a provider that has checksums of its own.
+func writeForeign(dir, from string) error {
+	w, err := image.CreateForeign(dir, true)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	path := filepath.Join(from, "file")
+	if err := os.WriteFile(path, []byte("strange"), 0o600); err != nil {
+		return err
+	}
+	if err := w.Take("0", path); err != nil {
+		return err
+	}
+	return w.Finish(&imagepb.Image{Job: job, Foreign: &imagepb.Foreign{Provider: "other", Files: []*imagepb.ForeignFile{{Path: "file"}}}})
 }
 
 func noteOf(far *Store, near *Near) Note {

@@ -3,11 +3,13 @@
 package plugintest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -161,21 +163,40 @@ func testImages(t *testing.T, f *fixture) {
 	}
 }
 
-// testDamage: an image that is damaged is not resumed.
+// testDamage: an image that is damaged is not resumed. Of a provider that says that
+// it verifies its images itself no byte of any file may be another; of others the
+// host makes sure, and only what there is most of is looked at.
 func testDamage(t *testing.T, f *fixture) {
 	h := f.startCounter()
 	dir := f.checkpoint(h, "1", true)
 	f.finish(h, true)
-	flip(f, dir)
-	_, err := f.p.VerifyImage(f.ctx, dir)
-	f.want(plugin.Damaged, "verify a damaged image", err)
 	stood := f.step()
-	_, err = f.tryResume(dir)
-	f.want(plugin.Damaged, "resume a damaged image", err)
+	files := filesOf(f, dir)
+	if !f.can(plugin.CanVerify) {
+		files = files[:1]
+	}
+	for _, path := range files {
+		name := strings.TrimPrefix(path, dir+"/")
+		good, err := os.ReadFile(path)
+		f.must(err)
+		bad := append(bytes.Clone(good), 'x')
+		if len(good) > 0 {
+			bad = bytes.Clone(good)
+			bad[len(bad)/2] ^= 0xff
+		}
+		f.must(os.WriteFile(path, bad, 0o600))
+		_, err = f.p.VerifyImage(f.ctx, dir)
+		f.want(plugin.Damaged, "verify an image whose "+name+" is damaged", err)
+		_, err = f.tryResume(dir)
+		f.want(plugin.Damaged, "resume an image whose "+name+" is damaged", err)
+		f.must(os.WriteFile(path, good, 0o600))
+	}
 	time.Sleep(200 * time.Millisecond)
 	if f.step() != stood {
 		t.Error("it runs")
 	}
+	_, err := f.p.VerifyImage(f.ctx, dir)
+	f.must(err)
 }
 
 // testCancel: a checkpoint that is called off does no harm, and the next one works.

@@ -3,12 +3,13 @@
 package plugintest
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -143,9 +144,7 @@ func newFixture(t *testing.T, c ProviderCase) *fixture {
 	}
 	d, err := f.p.Describe(ctx)
 	f.must(err)
-	f.can = func(capability string) bool {
-		return strings.Contains(" "+strings.Join(d.Capabilities, " ")+" ", " "+capability+" ")
-	}
+	f.can = func(capability string) bool { return slices.Contains(d.Capabilities, capability) }
 	return f
 }
 
@@ -285,21 +284,17 @@ func (f *fixture) kill(h plugin.Handle) {
 	}
 }
 
-// flip changes a byte in the middle of the largest file of an image.
-func flip(f *fixture, dir string) {
-	var name string
-	var size int64
+// filesOf lists the files of an image, the largest first.
+func filesOf(f *fixture, dir string) (paths []string) {
+	size := map[string]int64{}
 	f.must(filepath.Walk(dir, func(path string, fi os.FileInfo, err error) error {
-		if err == nil && fi.Mode().IsRegular() && fi.Size() > size {
-			name, size = path, fi.Size()
+		if err == nil && fi.Mode().IsRegular() {
+			paths, size[path] = append(paths, path), fi.Size()
 		}
 		return err
 	}))
-	b, err := os.ReadFile(name)
-	f.must(err)
-	b = bytes.Clone(b)
-	b[len(b)/2] ^= 0xff
-	f.must(os.WriteFile(name, b, 0o600))
+	slices.SortFunc(paths, func(a, b string) int { return cmp.Compare(size[b], size[a]) })
+	return paths
 }
 
 var errStopped = errors.New("stopped by the test")

@@ -1,0 +1,6 @@
+
+J¢*
+otherother 1
+
+file0€
+file1€ 

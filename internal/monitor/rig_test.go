@@ -72,13 +72,18 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// start runs a monitor and returns once the job runs.
-func (r *rig) start() *fakeJob {
-	r.t.Helper()
+// run runs a monitor in the background.
+func (r *rig) run() {
 	go func() {
 		status, err := Run(context.Background(), r.cfg)
 		r.through <- outcomeOfRun{status, err}
 	}()
+}
+
+// start runs a monitor and returns once the job runs.
+func (r *rig) start() *fakeJob {
+	r.t.Helper()
+	r.run()
 	select {
 	case j := <-r.engine.jobs:
 		// Answered by the state machine, so it is there now.

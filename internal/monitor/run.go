@@ -85,6 +85,7 @@ type monitor struct {
 	near    *store.Near // nil: images go to the store at once
 	place   rendezvous
 	claimed *os.File // the lock of living monitors on this host
+	keys    *os.File // the lock of those who choose among the keys of this job
 	lock    *os.File // the store's; nil where a job that we took over has it
 	orphan  *store.Holder
 	token   store.Token
@@ -209,39 +210,29 @@ func (m *monitor) identify(ctx context.Context) error {
 	if m.cfg.OnSignal != nil {
 		m.leaveOn = m.cfg.OnSignal
 	}
-	m.key = m.cfg.Name
-	if m.key == "" {
-		m.key = j.Pick(m.startedIn)
+	if m.key = m.cfg.Name; m.key == "" {
+		err = m.chooseKey()
 	}
 	for _, w := range j.Warnings {
 		m.note(Event{Level: Warning, Event: "warning", Text: w})
 	}
-	return nil
-}
-
-// startedIn tells in which attempt of the scheduler's job a key was last started.
-func (m *monitor) startedIn(key string) (attempt int, ok bool) {
-	s, err := store.Existing(m.cfg.Store, key)
-	if err != nil {
-		return 0, false
-	}
-	h, err := s.Holder()
-	if err != nil || h == nil {
-		return 0, false
-	}
-	return h.Attempt, true
+	return err
 }
 
 func (m *monitor) openStore() error {
 	s, err := store.Open(m.cfg.Store, m.key)
 	if err != nil {
-		return Fail(ExitNotWritable, "choose another place with --store or ESKY_STORE", "%w", err)
+		return notWritable(err)
 	}
 	m.store = s
 	if m.place, err = meet(filepath.Dir(s.Dir()), m.key); err == nil {
 		m.openNear()
 	}
 	return err
+}
+
+func notWritable(err error) error {
+	return Fail(ExitNotWritable, "choose another place with --store or ESKY_STORE", "%w", err)
 }
 
 // alreadyDone keeps a requeued incarnation of a finished job from running it
@@ -260,18 +251,6 @@ func (m *monitor) alreadyDone() (bool, int, error) {
 	return true, d.Status, m.comePast()
 }
 
-// comePast records that this attempt of the scheduler's job has met a finished
-// command, so that Pick gives the next run of the same line the next key and
-// not this one's result.
-func (m *monitor) comePast() error {
-	h, err := m.store.Holder()
-	if err != nil || h == nil || m.job.ID == "" {
-		return err
-	}
-	h.Attempt = m.job.Attempt
-	return m.store.SetHolder(*h)
-}
-
 // begins makes this process the incarnation that counts.
 func (m *monitor) begins() error {
 	m.started = time.Now()
@@ -279,6 +258,7 @@ func (m *monitor) begins() error {
 	if err != nil {
 		return err
 	}
+	m.keyIsChosen()
 	m.token, m.attempt = token, int(token)-1
 	if m.cfg.Fresh && m.orphan == nil {
 		if err := m.startOver(); err != nil {
@@ -347,7 +327,7 @@ func (m *monitor) close() {
 // letGo lets the next incarnation have the job.
 func (m *monitor) letGo() {
 	m.closeServer()
-	for _, f := range []**os.File{&m.lock, &m.claimed} {
+	for _, f := range []**os.File{&m.lock, &m.claimed, &m.keys} {
 		if *f != nil {
 			(*f).Close()
 			*f = nil

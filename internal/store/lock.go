@@ -14,8 +14,13 @@ import (
 // another incarnation has it. The lock lasts until every copy of the file that
 // was handed to a child is closed (flock(2)): handed to the job itself, it
 // outlives the process that took it.
-func (s *Store) TryLock() (*os.File, error) {
-	path := s.path("lock")
+func (s *Store) TryLock() (*os.File, error) { return tryLock(s.path("lock")) }
+
+// TryLockKeys is TryLock for the choice among this job's name and those that are
+// made of it.
+func (s *Store) TryLockKeys() (*os.File, error) { return tryLock(s.path("keys.lock")) }
+
+func tryLock(path string) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err != nil {

@@ -41,6 +41,15 @@ func IDsTable() (uint64, error) { return idsSymbol("esky_ids") }
 // translation does not serve.
 func IDsNeeds() (uint64, error) { return idsSymbol("esky_needs") }
 
+// IDsTidOffset is where the word lies that tells how far from a thread's %fs libc keeps
+// its number, and IDsHeld where IDsHeldLen addresses of words are in which locks may
+// have such numbers (src/ids_lock.c).
+func IDsTidOffset() (uint64, error) { return idsSymbol("esky_tid_offset") }
+func IDsHeld() (uint64, error)      { return idsSymbol("esky_held") }
+
+// IDsHeldLen is ESKY_IDS_HELD of src/ids.h.
+const IDsHeldLen = 4096
+
 // IDsExe is where the path of the program lies, IDsExeLen bytes with a NUL, for a
 // process of which the kernel does not know it any more.
 func IDsExe() (uint64, error) { return idsSymbol("esky_exe") }
@@ -50,8 +59,7 @@ const IDsExeLen = 4096
 
 // Bits of that word (src/ids.h).
 const (
-	NeedsPI         = 1 // a mutex with PTHREAD_PRIO_INHERIT: no other number serves
-	NeedsRobust     = 2 // one with PTHREAD_MUTEX_ROBUST: with another, nobody hears of its owner's death
+	NeedsNumbers    = 1 // it has more locks with owners than the library could note
 	NeedsSemaphores = 4 // System V semaphores
 	NeedsQueues     = 8 // System V message queues
 	NeedsSegments   = 16

@@ -189,7 +189,7 @@ func (d *Dump) fromOutside(q *process, pb *imagepb.Process) (err error) {
 	if err != nil {
 		return err
 	}
-	pb.ExactNumbers, pb.RobustMutexes = word&shim.NeedsPI != 0, word&shim.NeedsRobust != 0
+	pb.ExactNumbers = word&shim.NeedsNumbers != 0
 	if err = describeCwd(pid, pb); err != nil {
 		return err
 	}

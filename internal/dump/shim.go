@@ -76,7 +76,7 @@ func refuseUndumpable(pid int, comm string) []string {
 }
 
 // needs asks the library of a job without namespaces what the process has that
-// translation does not serve (src/ids_thread.c).
+// translation does not serve.
 func needs(pid int, maps []procfs.Mapping) (uint32, error) {
 	for i := range maps {
 		m := &maps[i]

@@ -36,9 +36,6 @@ type waiter struct {
 // takes a second or two, one of four million some minutes.
 const awaitLimit = 60 * time.Second
 
-// preferLimit is the same where translation serves too.
-const preferLimit = 30 * time.Second
-
 const lastPidFile = "/proc/sys/kernel/ns_last_pid"
 
 func readNumber(path string) (int, error) {
@@ -49,8 +46,8 @@ func readNumber(path string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(b)))
 }
 
-func newWaiter(ctx context.Context, limit time.Duration) (*waiter, error) {
-	w := &waiter{ctx: ctx, deadline: time.Now().Add(limit)}
+func newWaiter(ctx context.Context) (*waiter, error) {
+	w := &waiter{ctx: ctx, deadline: time.Now().Add(awaitLimit)}
 	fd, err := unix.MemfdCreate("esky-spin", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make the helper that uses up numbers: %w", err)
@@ -153,7 +150,7 @@ func inUseBy(id int, comm string) error {
 }
 
 const whyNumbers = "; this host allows no namespaces, and the job has programs that must have their old numbers (static ones, " +
-	"or with mutexes of PTHREAD_PRIO_INHERIT)"
+	"or written in Go)"
 
 // NumbersError says that a job cannot live on this host without namespaces.
 type NumbersError struct{ What string }

@@ -109,7 +109,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	r.files.note = r.note
 	for _, step := range []func() error{
-		r.checkFiles, r.chooseNumbers, r.checkSockets, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.fillSockets, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState, r.removeDirs, r.putFilesBack, r.giveNumbers, r.setLeases, r.setWatches, r.letGo,
+		r.checkFiles, r.chooseNumbers, r.checkSockets, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.fillSockets, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState, r.removeDirs, r.putFilesBack, r.giveNumbers, r.renameThreads, r.setLeases, r.setWatches, r.letGo,
 	} {
 		if err := step(); err != nil {
 			r.files.discard()

@@ -31,7 +31,6 @@ type numbers struct {
 	table     *ids.Table
 	forbidden bool // set_tid
 	translate bool
-	prefer    bool // the old numbers, if they can be had soon (robust mutexes)
 	waiter    *waiter
 }
 
@@ -58,7 +57,6 @@ func (r *restorer) chooseNumbers() error {
 		if p.State != imagepb.Process_ZOMBIE && (libraryBase(p) == 0 || p.ExactNumbers) {
 			n.translate = false
 		}
-		n.prefer = n.prefer || p.RobustMutexes
 	}
 	if count > ids.Most {
 		n.translate = false
@@ -118,27 +116,17 @@ func (r *restorer) cloneAnyhow(maker *task, id int, flags, exitSignal uint64) (h
 
 // cloneElse makes it where numbers cannot be chosen.
 func (r *restorer) cloneElse(maker *task, id int, flags, exitSignal uint64) (host int, err error) {
-	n := &r.shim
-	if n.translate && !n.prefer {
+	if r.shim.translate {
 		return cloneAs(maker, 0, flags, exitSignal)
 	}
-	if !n.translate {
-		return r.await(maker, id, flags, exitSignal, awaitLimit)
-	}
-	if host, err = r.await(maker, id, flags, exitSignal, preferLimit); !errors.As(err, new(*NumbersError)) {
-		return host, err
-	}
-	n.prefer = false
-	r.note("process number %d cannot be had here, so numbers are translated: if a thread dies that holds a mutex of "+
-		"PTHREAD_MUTEX_ROBUST, others wait for it instead of hearing of it", id)
-	return cloneAs(maker, 0, flags, exitSignal)
+	return r.await(maker, id, flags, exitSignal)
 }
 
 // await makes it when its number comes up.
-func (r *restorer) await(maker *task, id int, flags, exitSignal uint64, limit time.Duration) (int, error) {
+func (r *restorer) await(maker *task, id int, flags, exitSignal uint64) (int, error) {
 	n := &r.shim
 	if n.waiter == nil {
-		w, err := newWaiter(r.ctx, limit)
+		w, err := newWaiter(r.ctx)
 		if err != nil {
 			return 0, err
 		}

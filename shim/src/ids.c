@@ -5,9 +5,9 @@
  *
  * It stands between the program and libc, so what does not go by way of libc is
  * not translated: static programs, Go, vDSO and system calls of one's own; nor is
- * what libc does inside itself. The thread numbers that libc keeps in memory stay
- * the virtual ones, because mutexes have copies of them that nobody could find;
- * so those functions of libc that give them to the kernel are replaced here.
+ * what libc does inside itself. The thread numbers that libc keeps in memory are the
+ * real ones: a resume writes the new ones there, and into the locks that have copies
+ * of them (ids_lock.c).
  */
 #define _GNU_SOURCE
 #include "ids.h"
@@ -22,7 +22,8 @@ struct esky_ids esky_ids __attribute__((aligned(64))); /* untouched memory costs
 extern const char *gnu_get_libc_version(void) __attribute__((weak));
 extern char **__environ __attribute__((weak));
 
-static long tid_offset; /* of the thread's number from its pthread_t */
+/* Where the thread's number is, from its pthread_t, which is its %fs; 0: not known. */
+volatile int64_t esky_tid_offset __attribute__((used));
 
 long esky_sys(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -87,11 +88,6 @@ EXPORT int32_t esky_real(int32_t virtual)
 	return i < n && esky_ids.pairs[i].virtual == virtual ? esky_ids.pairs[i].real : virtual;
 }
 
-int32_t esky_tid_of(pthread_t thread)
-{
-	return esky_real(*(volatile int32_t *)((char *)thread + tid_offset));
-}
-
 /* The last number that the kernel gave, or -1. */
 static int32_t last_number(void)
 {
@@ -145,12 +141,12 @@ static void find_tid(void)
 	if (&gnu_get_libc_version && gnu_get_libc_version) {
 		esky_sys(SYS_prctl, PR_GET_TID_ADDRESS, (long)&at, 0, 0, 0, 0);
 		if (at > self && at < self + 4096)
-			tid_offset = at - self;
+			esky_tid_offset = at - self;
 		return;
 	}
 	for (i = 0; i < 128; i += 4)
 		if (*(int32_t *)(self + i) == tid) {
-			tid_offset = i;
+			esky_tid_offset = i;
 			return;
 		}
 }

@@ -21,11 +21,13 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #define ESKY_IDS_MAGIC 0x31736469 /* "ids1" */
 #define ESKY_IDS_MOST 8192
 
 #define ESKY_IDS_EXE 4096
+#define ESKY_IDS_HELD 4096
 
 struct esky_pair {
 	int32_t virtual, real;
@@ -45,15 +47,14 @@ extern char esky_exe[ESKY_IDS_EXE]; /* what /proc/self/exe led to before the res
 
 int32_t esky_virtual(int32_t real);
 int32_t esky_real(int32_t virtual);
-int32_t esky_tid_of(pthread_t thread); /* real; 0: it has ended */
 void esky_before_birth(void);
 const char *esky_program(const char *path); /* esky_exe for /proc/self/exe */
 long esky_sys(long nr, long a, long b, long c, long d, long e, long f);
 long esky_ret(long result); /* as libc: -1 and errno */
+struct timespec esky_for_kernel(clockid_t clock, const struct timespec *until);
 
-/* Bits of the word by which the tracer learns what a process has (ids_thread.c). */
-#define ESKY_NEEDS_PI 1
-#define ESKY_NEEDS_ROBUST 2
+/* Bits of the word by which the tracer learns what a process has. */
+#define ESKY_NEEDS_NUMBERS 1 /* owners of locks that nobody could find */
 #define ESKY_NEEDS_SEMAPHORES 4 /* of System V */
 #define ESKY_NEEDS_QUEUES 8	/* of System V */
 #define ESKY_NEEDS_SEGMENTS 16	/* of System V */

@@ -47,7 +47,7 @@ static struct timespec plus(struct timespec t, int64_t ns)
 
 /* A deadline of the job's as one of the kernel's. What is no time stays none, and
  * what lies before the kernel's clock began has passed. */
-static struct timespec for_kernel(clockid_t clock, const struct timespec *t)
+struct timespec esky_for_kernel(clockid_t clock, const struct timespec *t)
 {
 	int64_t shift = shift_of(clock);
 	struct timespec k = *t;
@@ -76,7 +76,7 @@ EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timespec *wa
 
 	if (!(flags & TIMER_ABSTIME) || !want)
 		return REAL(clock_nanosleep)(clock, flags, want, left);
-	k = for_kernel(clock, want);
+	k = esky_for_kernel(clock, want);
 	return REAL(clock_nanosleep)(clock, flags, &k, left);
 }
 
@@ -93,44 +93,30 @@ static clockid_t clock_of(const pthread_cond_t *cond)
 
 EXPORT int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *until)
 {
-	struct timespec k = for_kernel(clock_of(cond), until);
+	struct timespec k = esky_for_kernel(clock_of(cond), until);
 
 	return REAL(pthread_cond_timedwait)(cond, mutex, &k);
 }
 
 EXPORT int pthread_cond_clockwait(pthread_cond_t *cond, pthread_mutex_t *mutex, clockid_t clock, const struct timespec *until)
 {
-	struct timespec k = for_kernel(clock, until);
+	struct timespec k = esky_for_kernel(clock, until);
 
 	return REAL(pthread_cond_clockwait)(cond, mutex, clock, &k);
 }
 
 EXPORT int sem_clockwait(sem_t *sem, clockid_t clock, const struct timespec *until)
 {
-	struct timespec k = for_kernel(clock, until);
+	struct timespec k = esky_for_kernel(clock, until);
 
 	return REAL(sem_clockwait)(sem, clock, &k);
 }
 
-EXPORT int pthread_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock, const struct timespec *until)
-{
-	struct timespec k = for_kernel(clock, until);
-
-	return REAL(pthread_mutex_clocklock)(mutex, clock, &k);
-}
-
 EXPORT int pthread_rwlock_clockrdlock(pthread_rwlock_t *lock, clockid_t clock, const struct timespec *until)
 {
-	struct timespec k = for_kernel(clock, until);
+	struct timespec k = esky_for_kernel(clock, until);
 
 	return REAL(pthread_rwlock_clockrdlock)(lock, clock, &k);
-}
-
-EXPORT int pthread_rwlock_clockwrlock(pthread_rwlock_t *lock, clockid_t clock, const struct timespec *until)
-{
-	struct timespec k = for_kernel(clock, until);
-
-	return REAL(pthread_rwlock_clockwrlock)(lock, clock, &k);
 }
 
 /* The clock of a POSIX timer is known to who made it. */
@@ -166,7 +152,7 @@ EXPORT int timer_settime(timer_t id, int flags, const struct itimerspec *new, st
 	k = *new;
 	for (i = n; i-- > 0 && n - i <= timers;) /* the newest of that number */
 		if (made[i % timers].id == id) {
-			k.it_value = for_kernel(made[i % timers].clock, &new->it_value);
+			k.it_value = esky_for_kernel(made[i % timers].clock, &new->it_value);
 			if (k.it_value.tv_sec == 0 && k.it_value.tv_nsec == 0)
 				k.it_value.tv_nsec = 1; /* passed; zero would disarm it */
 			break;
@@ -210,7 +196,7 @@ EXPORT int timerfd_settime(int fd, int flags, const struct itimerspec *new, stru
 	    (new->it_value.tv_sec == 0 && new->it_value.tv_nsec == 0))
 		return REAL(timerfd_settime)(fd, flags, new, old);
 	k = *new;
-	k.it_value = for_kernel(clock_of_fd(fd), &new->it_value);
+	k.it_value = esky_for_kernel(clock_of_fd(fd), &new->it_value);
 	if (k.it_value.tv_sec == 0 && k.it_value.tv_nsec == 0)
 		k.it_value.tv_nsec = 1;
 	return REAL(timerfd_settime)(fd, flags, &k, old);

@@ -104,12 +104,10 @@ func doc(all []build, said map[string]string) string {
 
 func (b build) withoutNamespaces() string {
 	switch {
-	case strings.HasPrefix(b.shim, "refused"):
-		return "refused: " + strings.TrimPrefix(b.shim, "refused ")
+	case b.shim != "":
+		return "refused: " + b.shim
 	case b.fate == "refused":
 		return "refused"
-	case b.shim == "numbers":
-		return "carried, old numbers"
 	}
 	return "carried"
 }

@@ -22,7 +22,7 @@ type build struct {
 	fate  string   // carried, or refused
 	words string   // that the reason of a refusal has
 	about string
-	shim  string // "refused WORDS" or "numbers" where it is otherwise without namespaces
+	shim  string // words of the refusal where it is refused without namespaces alone
 }
 
 func (b build) name() string { return b.line + "-" + b.kind }
@@ -71,9 +71,11 @@ func parse(text string) ([]build, error) {
 		shim := ""
 		if len(f) == 6 {
 			f, shim = f[:5], f[5]
-			if fate, words, _ := strings.Cut(shim, " "); shim != "numbers" && (fate != "refused" || words == "") {
-				return nil, fmt.Errorf("line %d: without namespaces %q is neither numbers nor refused with a reason", n+1, shim)
+			fate, words, _ := strings.Cut(shim, " ")
+			if fate != "refused" || words == "" {
+				return nil, fmt.Errorf("line %d: without namespaces %q is not refused with a reason", n+1, shim)
 			}
+			shim = words
 		}
 		if len(f) != 5 || f[0] == "" || f[1] == "" || f[2] == "" {
 			return nil, fmt.Errorf("line %d: not five fields: %s", n+1, line)

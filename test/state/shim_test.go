@@ -3,7 +3,6 @@
 package state
 
 import (
-	"strings"
 	"sync"
 
 	"github.com/esky-hpc/esky/test/harness"
@@ -19,7 +18,8 @@ var inShimMode = map[string]bool{
 	"block-nanosleep": true, "block-clock_nanosleep-abs": true, "block-poll": true, "api-checkpoint": true,
 	"cpu-syscall": true, "usock-listeners": true, "usock-stream": true, "usock-dgram": true, "usock-rights": true,
 	"files-proc": true, "spawn": true, "locks-posix": true, "async": true, "pids": true,
-	"main-ended": true,
+	"main-ended": true, "threads": true, "futex-robust": true, "futex-pi": true, "futex-pi-owner": true, "lock-owners": true,
+	"lock-loader": true,
 }
 
 // notStatic are programs that without the preload library, which a static one has
@@ -37,17 +37,13 @@ func (b build) notInShimMode() bool {
 	switch {
 	case b.kind == "static" && notStatic[b.line] != "":
 		return true
-	case harness.All() || strings.HasPrefix(b.shim, "refused"):
+	case harness.All() || b.shim != "":
 		return false
 	case b.kind == "static": // to come by its numbers again takes minutes
 		return true
 	}
 	return !inShimMode[b.line]
 }
-
-// exact says that the program needs its old process numbers: the preload library
-// is not in a static one.
-func (b build) exact() bool { return b.kind == "static" || b.shim == "numbers" }
 
 // numbers is held by a job that waits for its old numbers: another one that did so,
 // too, would use them up.
@@ -57,10 +53,10 @@ var numbers sync.Mutex
 func driveShim(j *harness.Job, messages *refusals, b build, w way) {
 	j.T.Helper()
 	j.Flags = append(j.Flags, "--mode", "shim")
-	if words, refused := strings.CutPrefix(b.shim, "refused "); refused {
-		b.fate, b.words, messages = "refused", words, &refusals{} // its words are in the document
+	if b.shim != "" {
+		b.fate, b.words, messages = "refused", b.shim, &refusals{} // its words are in the document
 	}
-	if b.exact() && b.fate == "carried" {
+	if b.kind == "static" && b.fate == "carried" { // which has no library that translates
 		numbers.Lock()
 		defer numbers.Unlock()
 	}

@@ -1287,18 +1287,17 @@ type Process struct {
 	ShimBase       uint64                 `protobuf:"varint,24,opt,name=shim_base,json=shimBase" json:"shim_base,omitempty"`         // where the preload library is mapped, 0 if it is not
 	StopSignal     int32                  `protobuf:"zigzag32,25,opt,name=stop_signal,json=stopSignal" json:"stop_signal,omitempty"` // of a STOPPED process
 	ThpDisable     bool                   `protobuf:"varint,26,opt,name=thp_disable,json=thpDisable" json:"thp_disable,omitempty"`
-	CwdRemoved     uint64                 `protobuf:"varint,120,opt,name=cwd_removed,json=cwdRemoved" json:"cwd_removed,omitempty"`          // the working directory has no name any more: its inode
-	StopNoticed    bool                   `protobuf:"varint,27,opt,name=stop_noticed,json=stopNoticed" json:"stop_noticed,omitempty"`        // the parent has waited for the stop of a STOPPED process
-	KeepCaps       bool                   `protobuf:"varint,180,opt,name=keep_caps,json=keepCaps" json:"keep_caps,omitempty"`                // PR_SET_KEEPCAPS
-	Mdwe           uint32                 `protobuf:"varint,181,opt,name=mdwe" json:"mdwe,omitempty"`                                        // PR_SET_MDWE
-	XcompPerm      uint64                 `protobuf:"varint,182,opt,name=xcomp_perm,json=xcompPerm" json:"xcomp_perm,omitempty"`             // extended states (AMX) that it has asked for, ARCH_GET_XCOMP_PERM
-	MemoryMerge    bool                   `protobuf:"varint,184,opt,name=memory_merge,json=memoryMerge" json:"memory_merge,omitempty"`       // PR_SET_MEMORY_MERGE
-	Continued      bool                   `protobuf:"varint,183,opt,name=continued" json:"continued,omitempty"`                              // SIGCONT has made it run on, and the parent has not waited for that
-	SemUndo        []*SemUndo             `protobuf:"bytes,160,rep,name=sem_undo,json=semUndo" json:"sem_undo,omitempty"`                    // SEM_UNDO of semop(2)
-	LockFuture     uint32                 `protobuf:"varint,140,opt,name=lock_future,json=lockFuture" json:"lock_future,omitempty"`          // MCL_ flags by which memory that is mapped later is locked (mlockall(2)); 0: it is not
-	ExactNumbers   bool                   `protobuf:"varint,201,opt,name=exact_numbers,json=exactNumbers" json:"exact_numbers,omitempty"`    // no other pid or tid serves: it has mutexes that the kernel takes part in
-	RobustMutexes  bool                   `protobuf:"varint,400,opt,name=robust_mutexes,json=robustMutexes" json:"robust_mutexes,omitempty"` // of which nobody hears that the owner has died if it has another tid
-	RawPid         int32                  `protobuf:"varint,200,opt,name=raw_pid,json=rawPid" json:"raw_pid,omitempty"`                      // without namespaces: pid for the kernel, at the checkpoint
+	CwdRemoved     uint64                 `protobuf:"varint,120,opt,name=cwd_removed,json=cwdRemoved" json:"cwd_removed,omitempty"`       // the working directory has no name any more: its inode
+	StopNoticed    bool                   `protobuf:"varint,27,opt,name=stop_noticed,json=stopNoticed" json:"stop_noticed,omitempty"`     // the parent has waited for the stop of a STOPPED process
+	KeepCaps       bool                   `protobuf:"varint,180,opt,name=keep_caps,json=keepCaps" json:"keep_caps,omitempty"`             // PR_SET_KEEPCAPS
+	Mdwe           uint32                 `protobuf:"varint,181,opt,name=mdwe" json:"mdwe,omitempty"`                                     // PR_SET_MDWE
+	XcompPerm      uint64                 `protobuf:"varint,182,opt,name=xcomp_perm,json=xcompPerm" json:"xcomp_perm,omitempty"`          // extended states (AMX) that it has asked for, ARCH_GET_XCOMP_PERM
+	MemoryMerge    bool                   `protobuf:"varint,184,opt,name=memory_merge,json=memoryMerge" json:"memory_merge,omitempty"`    // PR_SET_MEMORY_MERGE
+	Continued      bool                   `protobuf:"varint,183,opt,name=continued" json:"continued,omitempty"`                           // SIGCONT has made it run on, and the parent has not waited for that
+	SemUndo        []*SemUndo             `protobuf:"bytes,160,rep,name=sem_undo,json=semUndo" json:"sem_undo,omitempty"`                 // SEM_UNDO of semop(2)
+	LockFuture     uint32                 `protobuf:"varint,140,opt,name=lock_future,json=lockFuture" json:"lock_future,omitempty"`       // MCL_ flags by which memory that is mapped later is locked (mlockall(2)); 0: it is not
+	ExactNumbers   bool                   `protobuf:"varint,201,opt,name=exact_numbers,json=exactNumbers" json:"exact_numbers,omitempty"` // no other pid or tid serves
+	RawPid         int32                  `protobuf:"varint,200,opt,name=raw_pid,json=rawPid" json:"raw_pid,omitempty"`                   // without namespaces: pid for the kernel, at the checkpoint
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1581,13 +1580,6 @@ func (x *Process) GetLockFuture() uint32 {
 func (x *Process) GetExactNumbers() bool {
 	if x != nil {
 		return x.ExactNumbers
-	}
-	return false
-}
-
-func (x *Process) GetRobustMutexes() bool {
-	if x != nil {
-		return x.RobustMutexes
 	}
 	return false
 }
@@ -5012,7 +5004,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\vrealtime_ns\x18\x03 \x01(\x03R\n" +
 	"realtimeNs\x12-\n" +
 	"\x12monotonic_shift_ns\x18\xc8\x01 \x01(\x03R\x10monotonicShiftNs\x12+\n" +
-	"\x11boottime_shift_ns\x18\xc9\x01 \x01(\x03R\x0fboottimeShiftNs\"\xb5\n" +
+	"\x11boottime_shift_ns\x18\xc9\x01 \x01(\x03R\x0fboottimeShiftNs\"\x95\n" +
 	"\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
@@ -5059,14 +5051,13 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\bsem_undo\x18\xa0\x01 \x03(\v2\x13.esky.image.SemUndoR\asemUndo\x12 \n" +
 	"\vlock_future\x18\x8c\x01 \x01(\rR\n" +
 	"lockFuture\x12$\n" +
-	"\rexact_numbers\x18\xc9\x01 \x01(\bR\fexactNumbers\x12&\n" +
-	"\x0erobust_mutexes\x18\x90\x03 \x01(\bR\rrobustMutexes\x12\x18\n" +
+	"\rexact_numbers\x18\xc9\x01 \x01(\bR\fexactNumbers\x12\x18\n" +
 	"\araw_pid\x18\xc8\x01 \x01(\x05R\x06rawPid\"-\n" +
 	"\x05State\x12\v\n" +
 	"\aRUNNING\x10\x00\x12\v\n" +
 	"\aSTOPPED\x10\x01\x12\n" +
 	"\n" +
-	"\x06ZOMBIE\x10\x02\"\xf4\x06\n" +
+	"\x06ZOMBIE\x10\x02J\x06\b\x90\x03\x10\x91\x03\"\xf4\x06\n" +
 	"\x06Thread\x12\x10\n" +
 	"\x03tid\x18\x01 \x01(\x05R\x03tid\x12\x12\n" +
 	"\x04comm\x18\x02 \x01(\tR\x04comm\x12\x16\n" +

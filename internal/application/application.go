@@ -5,31 +5,24 @@
 // by a command line. What belongs to the checkpoint is copied into the image.
 //
 // config.go       what a user says of a program
-// application.go  the provider, which any process may be
-// start.go        start, resume, take over
-// keeper.go       the process that a job descends from: it lives as long as the job
-// talk.go         what provider and keeper say to each other
+// application.go  the provider: start, resume, images
+// trade.go        in the keeper: start the program, and start it again
 // checkpoint.go   in the keeper: ask, wait, stand still
 // files.go        in the keeper: which files are a checkpoint, and copying them
 // tee.go          in the keeper: watching the output
 // image.go        what an image is
-//
-// Only the keeper has state, so that a provider may die at any time.
 package application
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
-	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/keeper"
 	"github.com/esky-hpc/esky/plugin"
 )
 
@@ -38,25 +31,13 @@ const Name = "application"
 
 // Provider implements plugin.Provider.
 type Provider struct {
+	keeper.Jobs
 	version string
-	jobs    plugin.Jobs[*job] // a handle's pid is that of the keeper
 }
 
 // New makes a provider.
 func New(version string) *Provider {
-	return &Provider{version: version, jobs: plugin.Jobs[*job]{Provider: Name, Version: memoVersion}}
-}
-
-// job is a job as a provider knows it.
-type job struct {
-	pid   int
-	memo  memo
-	ended chan struct{} // closed when exit and err are set
-	exit  plugin.Exit
-	err   error
-
-	mu    sync.Mutex
-	still *conversation // of a checkpoint that waits for Finish
+	return &Provider{keeper.NewJobs(Name), version}
 }
 
 // Describe implements plugin.Provider.
@@ -78,149 +59,56 @@ func (p *Provider) Probe(_ context.Context, o plugin.ProbeOptions) (plugin.Probe
 	return r, nil
 }
 
-// Gone is closed when the job has ended.
-func (j *job) Gone() <-chan struct{} { return j.ended }
-
-// conversation is one with a keeper.
-type conversation struct {
-	conn *net.UnixConn
-	in   *json.Decoder
+// Start implements plugin.Provider.
+func (p *Provider) Start(_ context.Context, o plugin.StartOptions) (plugin.Handle, error) {
+	if len(o.Argv) == 0 || o.Argv[0] == "" {
+		return plugin.Handle{}, plugin.Errorf(plugin.Usage, "", "there is no program to start")
+	}
+	c, err := readConfig(o.Options, o.Dir)
+	if err != nil {
+		return plugin.Handle{}, err
+	}
+	return p.Launch(keeper.Spec{Command: o.Argv, Env: o.Env, Dir: o.Dir, StateDir: o.StateDir}, own{o.Argv, c}, o.Streams, o.Hold)
 }
 
-// say begins a conversation. It ends with ctx.
-func (j *job) say(ctx context.Context, r request) (*conversation, error) {
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: j.memo.Socket, Net: "unix"})
+// Resume implements plugin.Provider. The configuration is that of the image, unless
+// there is a newer one.
+func (p *Provider) Resume(ctx context.Context, o plugin.ResumeOptions, progress func(plugin.Progress)) (plugin.Resumed, error) {
+	began := time.Now()
+	m, err := readManifest(o.Dir)
 	if err != nil {
-		return nil, plugin.Errorf(plugin.Ended, "", "the job has ended")
+		return plugin.Resumed{}, err
 	}
-	cred, err := peer(conn)
-	if err == nil && int(cred.Pid) != j.pid {
-		err = fmt.Errorf("process %d answers for the job of process %d", cred.Pid, j.pid)
-	}
-	if err == nil {
-		err = json.NewEncoder(conn).Encode(r)
-	}
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return &conversation{conn, json.NewDecoder(conn)}, nil
-}
-
-// listen reads answers until one has what is waited for.
-func (c *conversation) listen(ctx context.Context, progress func(plugin.Progress)) (answer, error) {
-	defer context.AfterFunc(ctx, func() { c.conn.Close() })()
-	for {
-		var a answer
-		err := c.in.Decode(&a)
-		switch {
-		case ctx.Err() != nil:
-			return a, ctx.Err()
-		case err != nil:
-			return a, plugin.Errorf(plugin.Ended, "", "the job has ended")
-		case a.Err != nil:
-			return a, a.Err
-		case a.Progress != nil:
-			progress(*a.Progress)
-		default:
-			return a, nil
+	if len(o.Options) > 0 {
+		if m.Config, err = readConfig(o.Options, m.Dir); err != nil {
+			return plugin.Resumed{}, err
 		}
 	}
-}
-
-// Checkpoint implements plugin.Provider.
-func (p *Provider) Checkpoint(ctx context.Context, h plugin.Handle, o plugin.CheckpointOptions, progress func(plugin.Progress)) (plugin.Image, error) {
-	j, err := p.jobs.Running(h)
+	switch o.Files {
+	case "", "rollback", "accept", "strict":
+	default:
+		return plugin.Resumed{}, plugin.Errorf(plugin.Usage, "", "files %q is none of rollback, accept, strict", o.Files)
+	}
+	progress(plugin.Progress{Phase: "verify", Total: m.bytes()})
+	if err := m.verify(ctx, o.Dir); err != nil {
+		return plugin.Resumed{}, err
+	}
+	notes, err := m.putBack(ctx, o.Dir, o.Files)
 	if err != nil {
-		return plugin.Image{}, err
+		return plugin.Resumed{}, keeper.AsError(err)
 	}
-	o.Options = nil
-	c, err := j.say(ctx, request{Checkpoint: &o})
+	h, err := p.Launch(keeper.Spec{Command: m.Command, Env: o.Env, Dir: m.Dir, StateDir: o.StateDir}, own{m.Config.restart(m.Command, m.File), m.Config}, o.Streams, o.Hold)
 	if err != nil {
-		return plugin.Image{}, err
+		return plugin.Resumed{}, err
 	}
-	a, err := c.listen(ctx, progress)
-	if err == nil && a.Image == nil {
-		err = fmt.Errorf("the keeper of the job tells of no image")
-	}
-	if err != nil {
-		c.conn.Close()
-		return plugin.Image{}, err
-	}
-	if o.Stop {
-		j.mu.Lock()
-		j.still = c
-		j.mu.Unlock()
-		return *a.Image, nil
-	}
-	defer c.conn.Close()
-	_, err = c.listen(ctx, progress)
-	return *a.Image, err
-}
-
-// Finish implements plugin.Provider.
-func (p *Provider) Finish(ctx context.Context, h plugin.Handle, end bool) error {
-	j, err := p.jobs.Find(h)
-	if err != nil {
-		return err
-	}
-	j.mu.Lock()
-	c := j.still
-	j.still = nil
-	j.mu.Unlock()
-	if c == nil {
-		return plugin.Errorf(plugin.Usage, "", "the job does not stand still after a checkpoint")
-	}
-	defer c.conn.Close()
-	if err := json.NewEncoder(c.conn).Encode(request{Finish: &finishRequest{End: end}}); err != nil {
-		return plugin.Errorf(plugin.Ended, "", "the job has ended")
-	}
-	_, err = c.listen(ctx, func(plugin.Progress) {})
-	if !end {
-		return err
-	}
-	select {
-	case <-j.ended:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// Signal implements plugin.Provider.
-func (p *Provider) Signal(ctx context.Context, h plugin.Handle, sig syscall.Signal, all bool) error {
-	j, err := p.jobs.Running(h)
-	if err != nil {
-		return err
-	}
-	c, err := j.say(ctx, request{Signal: &signalRequest{sig, all}})
-	if err != nil {
-		return err
-	}
-	defer c.conn.Close()
-	_, err = c.listen(ctx, func(plugin.Progress) {})
-	return err
-}
-
-// Wait implements plugin.Provider.
-func (p *Provider) Wait(ctx context.Context, h plugin.Handle) (plugin.Exit, error) {
-	j, err := p.jobs.Find(h)
-	if err != nil {
-		return plugin.Exit{}, err
-	}
-	select {
-	case <-ctx.Done():
-		return plugin.Exit{}, ctx.Err()
-	case <-j.ended:
-		return j.exit, j.err
-	}
+	return plugin.Resumed{Job: h, Bytes: m.bytes(), Took: time.Since(began), Notes: notes}, nil
 }
 
 // Images implements plugin.Provider.
 func (p *Provider) Images(_ context.Context, dir string) ([]plugin.Image, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, asError(err)
+		return nil, keeper.AsError(err)
 	}
 	var all []plugin.Image
 	for _, e := range entries {
@@ -263,10 +151,10 @@ func (p *Provider) RemoveImage(_ context.Context, dir string) error {
 		return plugin.Errorf(plugin.NotFound, "", "there is no complete image in %s", dir)
 	}
 	if err := os.Remove(filepath.Join(dir, manifestName)); err != nil {
-		return asError(err)
+		return keeper.AsError(err)
 	}
 	if err := os.RemoveAll(dir); err != nil {
-		return asError(err)
+		return keeper.AsError(err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@
 package application
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,6 +14,13 @@ import (
 
 func TestMain(m *testing.M) {
 	if KeeperMain(os.Args) {
+		return
+	}
+	if os.Getenv(passerByHandle) != "" {
+		if err := passBy(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
 		return
 	}
 	os.Exit(m.Run())

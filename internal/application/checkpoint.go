@@ -13,53 +13,35 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/keeper"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/plugin"
 )
 
 // saving is a checkpoint under way.
 type saving struct {
-	*keeper
-	ctx    context.Context
-	o      plugin.CheckpointOptions
-	tell   func(answer)
-	finish <-chan finishRequest
-	began  time.Time
-	stood  time.Time // since when the job has stood still
+	*trade
+	*keeper.Saving
+	ctx    context.Context // of asking, and waiting for the program
+	stood  time.Time       // since when the job has stood still
 	before map[string]stamp
 }
 
 // look is how often is looked whether a checkpoint is there.
 const look = 20 * time.Millisecond
 
-// checkpoint asks the program for a checkpoint, waits for it, and copies it.
-func (k *keeper) checkpoint(ctx context.Context, o plugin.CheckpointOptions, tell func(answer), finish <-chan finishRequest) {
-	if !k.saving.TryLock() {
-		tell(answer{Err: plugin.Errorf(plugin.Busy, "wait for it, or finish it", "a checkpoint of the job is under way")})
-		return
-	}
-	defer k.saving.Unlock()
-	limit, _ := k.Config.timeout()
+// Checkpoint implements keeper.Trade: it asks the program for a checkpoint, waits for
+// it, and copies it.
+func (t *trade) Checkpoint(saved *keeper.Saving) error {
+	limit, _ := t.Config.timeout()
 	late := plugin.Errorf(plugin.Refused, "see whether it was asked in the right way, or set timeout", "the program has written no checkpoint within %s", limit)
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
+	ctx, cancel := context.WithTimeoutCause(saved.Ctx, limit, late)
 	defer cancel()
-	ctx, doomed := context.WithCancelCause(ctx)
-	defer doomed(nil)
-	go func() {
-		select {
-		case <-k.doom:
-			doomed(plugin.Errorf(plugin.Ended, "", "the job was killed"))
-		case <-ctx.Done():
-		}
-	}()
-	s := &saving{keeper: k, ctx: ctx, o: o, tell: tell, finish: finish, began: time.Now()}
-	way := s.running
-	if k.Config.leaves() {
-		way = s.leave
+	s := &saving{trade: t, Saving: saved, ctx: ctx}
+	if t.Config.leaves() {
+		return s.leave()
 	}
-	if err := way(); err != nil {
-		tell(answer{Err: asError(err)})
-	}
+	return s.running()
 }
 
 // running makes a checkpoint of a program that runs on.
@@ -74,56 +56,38 @@ func (s *saving) running() error {
 			return err
 		}
 		s.stood = time.Now()
-		if s.o.Stop {
-			if err := s.stopAll(); err != nil {
-				return errors.Join(err, s.signalAll(unix.SIGCONT))
+		if s.Options.Stop {
+			if err := s.StopAll(); err != nil {
+				return errors.Join(err, s.SignalAll(unix.SIGCONT))
 			}
 		}
 		m, err := s.save(name)
-		if err == nil {
-			s.tell(answer{Image: new(m.plugin(s.o.Dir))})
-			if s.o.Stop && s.finished() {
-				s.killAll()
-			}
+		if err == nil && s.Saved(m.plugin(s.Options.Dir)) {
+			s.KillAll()
 		}
-		if s.o.Stop {
-			_ = s.signalAll(unix.SIGCONT) // what was killed is gone
+		if s.Options.Stop {
+			_ = s.SignalAll(unix.SIGCONT) // what was killed is gone
 		}
 		if !errors.Is(err, errMoving) {
-			s.tell(answer{Err: asError(err), Done: err == nil})
-			return nil
+			return err
 		}
 		time.Sleep(look)
 	}
 }
 
-// finished waits for the host, which puts the image in its place: true: the job ends.
-func (s *saving) finished() bool {
-	select {
-	case f := <-s.finish:
-		return f.End
-	case <-s.doom:
-		return true
-	case <-s.ctx.Done():
-		return false
-	}
-}
-
 // await waits until a checkpoint is there and returns the name of its file.
 func (s *saving) await() (name string, err error) {
-	s.tell(answer{Progress: &plugin.Progress{Phase: "wait for the program"}})
+	s.Progress(plugin.Progress{Phase: "wait for the program"})
 	for {
-		s.mu.Lock()
-		up := s.main != 0
-		s.mu.Unlock()
+		_, up := s.Main()
 		name, there, err := s.there()
 		switch {
 		case err != nil:
 			return "", err
 		case there:
 			return name, nil
-		case !up:
-			return "", plugin.Errorf(plugin.Ended, "", "the program has ended")
+		case up != nil:
+			return "", up
 		}
 		select {
 		case <-time.After(look):
@@ -138,18 +102,18 @@ func (s *saving) await() (name string, err error) {
 func (s *saving) leave() error {
 	l := &leaving{exit: make(chan plugin.Exit, 1), verdict: make(chan verdict, 1)}
 	s.mu.Lock()
-	if s.main == 0 {
-		s.mu.Unlock()
-		return plugin.Errorf(plugin.Ended, "", "the program has ended")
-	}
 	s.leaving = l
 	s.mu.Unlock()
+	if _, err := s.Main(); err != nil {
+		s.decide(l, verdict{})
+		return err
+	}
 	if err := s.ask(); err != nil {
 		s.decide(l, verdict{})
 		return err
 	}
 	defer s.withdraw()
-	s.tell(answer{Progress: &plugin.Progress{Phase: "wait for the program to end"}})
+	s.Progress(plugin.Progress{Phase: "wait for the program to end"})
 	var exit plugin.Exit
 	var late error
 	select {
@@ -157,7 +121,7 @@ func (s *saving) leave() error {
 	case <-s.ctx.Done():
 		// It was asked and will end: then it has to be started again.
 		late = context.Cause(s.ctx)
-		s.tell(answer{Err: asError(late)})
+		s.Failed(late)
 		exit = <-l.exit
 	}
 	s.stood = time.Now()
@@ -176,12 +140,10 @@ func (s *saving) leave() error {
 		s.decide(l, next)
 		return err
 	}
-	s.tell(answer{Image: new(m.plugin(s.o.Dir))})
-	if s.o.Stop && s.finished() {
+	if s.Saved(m.plugin(s.Options.Dir)) {
 		next = verdict{ended: true}
 	}
 	s.decide(l, next)
-	s.tell(answer{Done: true})
 	return nil
 }
 
@@ -235,11 +197,9 @@ const handlerTime = 10 * time.Second
 // askBySignal does not send a signal that would kill.
 func (s *saving) askBySignal(sig syscall.Signal) error {
 	for end := time.Now().Add(handlerTime); ; {
-		s.mu.Lock()
-		pid := s.main
-		s.mu.Unlock()
-		if pid == 0 {
-			return plugin.Errorf(plugin.Ended, "", "the program has ended")
+		pid, err := s.Main()
+		if err != nil {
+			return err
 		}
 		st, err := procfs.ReadStatus(pid, 0)
 		if err == nil && st.SigCgt&(1<<(sig-1)) != 0 {
@@ -259,35 +219,16 @@ func (s *saving) askBySignal(sig syscall.Signal) error {
 }
 
 func (s *saving) askByCommand(argv []string) error {
-	c := make(chan plugin.Exit, 1)
-	s.mu.Lock()
-	if s.main == 0 {
-		s.mu.Unlock()
-		return plugin.Errorf(plugin.Ended, "", "the program has ended")
-	}
-	env := append(slices.Clone(s.Env), fmt.Sprintf("ESKY_PID=%d", s.main))
-	null, err := os.Open(os.DevNull)
+	pid, err := s.Main()
 	if err != nil {
-		s.mu.Unlock()
 		return err
 	}
-	defer null.Close()
-	pid, err := s.fork(argv, env, []*os.File{null, os.Stdout, os.Stderr})
-	if err == nil {
-		s.awaiting[pid] = c
+	exit, err := s.Beside(s.ctx, argv, append(slices.Clone(s.Env), fmt.Sprintf("ESKY_PID=%d", pid)))
+	if err == nil && exit.Status() != 0 {
+		err = plugin.Errorf(plugin.Internal, "", "%s ends with status %d", argv[0], exit.Status())
 	}
-	s.mu.Unlock()
 	if err != nil {
-		return plugin.Errorf(plugin.Internal, "", "ask for a checkpoint: %v", err)
+		return fmt.Errorf("ask for a checkpoint: %w", err)
 	}
-	select {
-	case exit := <-c:
-		if exit.Status() != 0 {
-			return plugin.Errorf(plugin.Internal, "", "ask for a checkpoint: %s ends with status %d", argv[0], exit.Status())
-		}
-		return nil
-	case <-s.ctx.Done():
-		_ = unix.Kill(-pid, unix.SIGKILL)
-		return context.Cause(s.ctx)
-	}
+	return nil
 }

@@ -34,8 +34,8 @@ func stampOf(fi fs.FileInfo) stamp {
 }
 
 // found are the files that done.file may mean.
-func (k *keeper) found() (map[string]stamp, error) {
-	names, err := filepath.Glob(k.Config.Done.File)
+func (t *trade) found() (map[string]stamp, error) {
+	names, err := filepath.Glob(t.Config.Done.File)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (s *saving) there() (name string, there bool, err error) {
 
 // beingWritten tells whether a process of the job has a file open to write to it: a
 // file that is not renamed to its name is there before it is complete.
-func (k *keeper) beingWritten(name string) bool {
+func (t *trade) beingWritten(name string) bool {
 	want, err := os.Stat(name)
 	if err != nil || want.IsDir() {
 		return false
@@ -108,7 +108,7 @@ var errMoving = errors.New("changes while it is copied")
 func (s *saving) save(name string) (*manifest, error) {
 	hostname, _ := os.Hostname()
 	m := &manifest{
-		Format: manifestFormat, Host: hostname, Generation: s.o.Generation, Command: s.Command, Dir: s.Dir, Config: s.Config, File: name,
+		Format: manifestFormat, Host: hostname, Generation: s.Options.Generation, Command: s.Command, Dir: s.Dir, Config: s.Config, File: name,
 	}
 	patterns := s.Config.Files
 	if name != "" {
@@ -118,12 +118,12 @@ func (s *saving) save(name string) (*manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	into := filepath.Join(s.o.Dir, "files")
+	into := filepath.Join(s.Options.Dir, "files")
 	if err := os.RemoveAll(into); err != nil { // of a try before
 		return nil, err
 	}
 	for i, n := range names {
-		s.tell(answer{Progress: &plugin.Progress{Phase: fmt.Sprintf("copy %d of %d files", i+1, len(names)), Done: m.bytes()}})
+		s.Progress(plugin.Progress{Phase: fmt.Sprintf("copy %d of %d files", i+1, len(names)), Done: m.bytes()})
 		f, err := s.copy(n, filepath.Join(into, n))
 		if err != nil {
 			return nil, fmt.Errorf("save %s: %w", n, err)
@@ -133,11 +133,11 @@ func (s *saving) save(name string) (*manifest, error) {
 	if name != "" && s.beingWritten(name) {
 		return nil, fmt.Errorf("save %s: %w", name, errMoving)
 	}
-	m.Created, m.Took = time.Now(), time.Since(s.began)
-	if s.o.Stop || s.Config.leaves() {
+	m.Created, m.Took = time.Now(), time.Since(s.Began)
+	if s.Options.Stop || s.Config.leaves() {
 		m.Pause = time.Since(s.stood)
 	}
-	return m, m.write(s.o.Dir)
+	return m, m.write(s.Options.Dir)
 }
 
 // expand lists the regular files that patterns mean, below directories too. One that
@@ -182,9 +182,9 @@ func (s *saving) copy(from, to string) (savedFile, error) {
 	}
 	f := savedFile{Path: from, Size: fi.Size(), Mode: fi.Mode().Perm(), Time: fi.ModTime()}
 	if s.Config.Link {
-		f.Sum, err = link(s.ctx, from, to)
+		f.Sum, err = link(s.Ctx, from, to)
 	} else {
-		f.Sum, err = copyFile(s.ctx, from, to, 0o600)
+		f.Sum, err = copyFile(s.Ctx, from, to, 0o600)
 	}
 	if err != nil {
 		return f, err

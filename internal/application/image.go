@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/esky-hpc/esky/internal/keeper"
 	"github.com/esky-hpc/esky/plugin"
 )
 
@@ -65,35 +66,7 @@ func (m *manifest) write(dir string) error {
 	b = append(b, '\n')
 	sum := sha256.Sum256(b)
 	b = append(append(b, hex.EncodeToString(sum[:])...), '\n')
-	return writeFile(filepath.Join(dir, manifestName), b)
-}
-
-// writeFile writes a file which is either complete or not there.
-func writeFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes names last (fsync(2): "an explicit fsync() on a file descriptor for
-// the directory is also needed").
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return keeper.WriteFile(filepath.Join(dir, manifestName), b)
 }
 
 // readManifest reads what an image says of itself.

@@ -4,7 +4,9 @@ package application
 
 import (
 	"context"
+	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -143,6 +145,25 @@ until [ -e go ]; do sleep 0.01; done; exit 7`
 
 const leaverConfig = "[ask]\nsignal = \"USR1\"\n[done]\nexit = [75]\nfile = \"state.bin\"\n"
 
+// A host that ends once it has made a checkpoint.
+const (
+	passerByHandle = "ESKY_TEST_HANDLE"
+	passerByDir    = "ESKY_TEST_DIR"
+)
+
+func passBy() error {
+	p := New("test")
+	var h plugin.Handle
+	if err := json.Unmarshal([]byte(os.Getenv(passerByHandle)), &h); err != nil {
+		return err
+	}
+	if err := p.Recover(context.Background(), h); err != nil {
+		return err
+	}
+	_, err := p.Checkpoint(context.Background(), h, plugin.CheckpointOptions{Dir: os.Getenv(passerByDir), Stop: true}, func(plugin.Progress) {})
+	return err
+}
+
 // TestHostDies: a job whose host has died between the checkpoint and its end runs on.
 func TestHostDies(t *testing.T) {
 	for name, c := range map[string]struct{ config, begun string }{
@@ -152,14 +173,15 @@ func TestHostDies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, c.config, leaver)
 			r.until("ready", r.exists("ready"))
-			if err := r.checkpoint(true); err != nil {
-				t.Fatal(err)
-			}
-			j, err := r.p.jobs.Find(r.h)
+			h, err := json.Marshal(r.h)
 			if err != nil {
 				t.Fatal(err)
 			}
-			j.still.conn.Close()
+			host := exec.Command(os.Args[0])
+			host.Env = append(os.Environ(), passerByHandle+"="+string(h), passerByDir+"="+r.path("image"))
+			if out, err := host.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
 			r.until("it has begun again", func() bool { return r.read("begun") == c.begun })
 			write(t, r.path("go"), "")
 			r.ends(7)

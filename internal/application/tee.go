@@ -8,6 +8,8 @@ import (
 	"os"
 	"regexp"
 	"sync"
+
+	"github.com/esky-hpc/esky/internal/keeper"
 )
 
 // tee looks at the output of a program on its way. Without an expression the program
@@ -30,7 +32,7 @@ func newTee(expr string) (*tee, error) {
 
 // open returns the program's standard streams; done closes ours of them.
 func (t *tee) open() (files []*os.File, done func(), err error) {
-	files = []*os.File{os.Stdin, os.Stdout, os.Stderr}
+	files = keeper.Streams()
 	if t.expr == nil {
 		return files, func() {}, nil
 	}

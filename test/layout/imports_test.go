@@ -60,12 +60,15 @@ var levels = map[string]int{
 	"internal/restore": 3,
 
 	"internal/engine":      4,
+	"internal/keeper":      4,
 	"internal/monitor":     5,
 	"internal/foreign":     6,
 	"cmd/esky-wrap":        7,
 	"cmd/esky-hook":        6,
 	"internal/native":      5,
 	"internal/application": 5,
+	"internal/criu":        5,
+	"internal/dmtcp":       5,
 	"cmd/esky-provider":    6,
 }
 

@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package application
+// Package keeper is the process that a job of a provider descends from: it lives as
+// long as the job, waits for it, holds what is to be held, and writes down how the
+// job ended. Only it has state, so that a provider may die at any time.
+//
+// keeper.go    the process: start, wait, end
+// talk.go      in it: what providers ask for, checkpoints
+// signal.go    in it: signals to the main process and to all
+// jobs.go      in a provider: its jobs, which have a keeper each
+// launch.go    in a provider: start a keeper, take one over
+// files.go     small things that both need
+package keeper
 
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -21,7 +30,8 @@ import (
 	"github.com/esky-hpc/esky/plugin"
 )
 
-// verb is the hidden command by which this program becomes a keeper.
+// verb is the hidden command by which a program becomes a keeper; the name of the
+// provider follows.
 const verb = "__keep"
 
 // Descriptors of a keeper.
@@ -31,14 +41,25 @@ const (
 	holdFD              // is only held
 )
 
-// spec is what a keeper has to do.
-type spec struct {
-	Argv     []string // to start with
+// Spec is what a keeper has to do.
+type Spec struct {
 	Command  []string // as it was started first
 	Env      []string
 	Dir      string
 	StateDir string
-	Config   Config
+	Own      json.RawMessage // the provider's
+}
+
+// Trade is what in a keeper is a provider's own.
+type Trade interface {
+	// Launch starts the program, or resumes it, and returns the pid of its main
+	// process, a child of this one.
+	Launch() (pid int, err error)
+	// Checkpoint makes a checkpoint. There is one at a time.
+	Checkpoint(s *Saving) error
+	// Left is told that no process is left, and how the main one ended; it says how
+	// the job has ended, unless it has made it go on.
+	Left(exit plugin.Exit) (ended plugin.Exit, goesOn bool)
 }
 
 // report tells whether the program runs.
@@ -57,96 +78,70 @@ type ending struct {
 
 func endingPath(stateDir string) string { return filepath.Join(stateDir, "ended") }
 
-// KeeperMain is to be called first by every program that has this provider in it.
-// It returns false unless the program was started as a keeper.
-func KeeperMain(args []string) bool {
-	if len(args) != 2 || args[1] != verb {
+// Main is to be called first by every program that has the provider of this name in
+// it. It returns false unless the program was started as a keeper for it.
+func Main(args []string, name string, trade func(*Keeper) (Trade, error)) bool {
+	if len(args) != 3 || args[1] != verb || args[2] != name {
 		return false
 	}
 	// PR_SET_PDEATHSIG is tied to the thread that starts the program.
 	runtime.LockOSThread()
-	if err := keep(); err != nil {
+	if err := keep(trade); err != nil {
 		os.Exit(1)
 	}
 	return true
 }
 
-// keeper is the process that a job descends from.
-type keeper struct {
-	spec
+// Keeper is the process that a job descends from.
+type Keeper struct {
+	Spec
+	trade Trade
 	start uint64
-	tee   *tee
+	doom  chan struct{} // closed when the job is killed
 
 	mu       sync.Mutex
 	up       bool // there may be processes of the job
 	main     int
-	doom     chan struct{}            // closed when it is killed
-	leaving  *leaving                 // the program was asked to end
 	awaiting map[int]chan plugin.Exit // other children that are waited for
 
 	saving sync.Mutex
 }
 
-// leaving is how the end of the program that was asked to end is passed to who asked,
-// and what comes of it passed back.
-type leaving struct {
-	exit    chan plugin.Exit
-	verdict chan verdict
-}
+// Killed is how a job ends that was ended from outside.
+var Killed = plugin.Exit{Signal: unix.SIGKILL}
 
-type verdict struct {
-	next  []string // to start
-	ended bool     // the job is saved, and nothing is started
-}
-
-// killed is how a job ends that was ended from outside.
-var killed = plugin.Exit{Signal: unix.SIGKILL}
-
-func keep() error {
+func keep(trade func(*Keeper) (Trade, error)) error {
 	for fd := specFD; fd <= holdFD; fd++ {
 		unix.CloseOnExec(fd) // not for the program
 	}
-	k := &keeper{awaiting: map[int]chan plugin.Exit{}, doom: make(chan struct{})}
-	if err := json.NewDecoder(os.NewFile(specFD, "spec")).Decode(&k.spec); err != nil {
+	k := &Keeper{awaiting: map[int]chan plugin.Exit{}, doom: make(chan struct{})}
+	if err := json.NewDecoder(os.NewFile(specFD, "spec")).Decode(&k.Spec); err != nil {
 		return err
 	}
 	out := os.NewFile(reportFD, "report")
-	socket, err := k.prepare()
+	socket, err := k.prepare(trade)
 	if err == nil {
-		err = k.launch(k.Argv)
+		err = k.Launch()
 	}
-	r := report{Socket: socket, Start: k.start, Err: asError(err)}
+	r := report{Socket: socket, Start: k.start, Err: AsError(err)}
 	if err := errors.Join(json.NewEncoder(out).Encode(r), out.Close()); err != nil {
 		return err // the provider has died before it knew of us, and so has the program
 	}
 	if r.Err != nil {
 		return r.Err
 	}
-	exit := k.live()
+	exit, goesOn := plugin.Exit{}, true
+	for goesOn {
+		exit, goesOn = k.trade.Left(k.reap())
+	}
 	b, err := json.Marshal(ending{os.Getpid(), k.start, exit})
 	if err != nil {
 		return err
 	}
-	return writeFile(endingPath(k.StateDir), b)
+	return WriteFile(endingPath(k.StateDir), b)
 }
 
-// asError keeps what can be kept of an error.
-func asError(err error) *plugin.Error {
-	var e *plugin.Error
-	if err == nil || errors.As(err, &e) {
-		return e
-	}
-	kind := plugin.Internal
-	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EROFS):
-		kind = plugin.Storage
-	case errors.Is(err, fs.ErrNotExist):
-		kind = plugin.NotFound
-	}
-	return &plugin.Error{Kind: kind, Text: err.Error()}
-}
-
-func (k *keeper) prepare() (socket string, err error) {
+func (k *Keeper) prepare(trade func(*Keeper) (Trade, error)) (socket string, err error) {
 	// A scheduler may signal everything that it finds: signals that mean the job
 	// reach it by Signal. A handler, not SIG_IGN, which the program would inherit
 	// (execve(2)).
@@ -176,30 +171,20 @@ func (k *keeper) prepare() (socket string, err error) {
 	if err := os.Remove(endingPath(k.StateDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	if k.tee, err = newTee(k.Config.Done.Output); err != nil {
+	if k.trade, err = trade(k); err != nil {
 		return "", err
 	}
 	return k.serve()
 }
 
-// launch starts the program.
-func (k *keeper) launch(argv []string) error {
-	if k.Config.Ask.File != "" { // a request of earlier days
-		if err := os.Remove(k.Config.Ask.File); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	files, done, err := k.tee.open()
-	if err != nil {
-		return err
-	}
-	defer done()
+// Launch has the trade start the program.
+func (k *Keeper) Launch() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.doomed() {
 		return plugin.Errorf(plugin.Ended, "", "the job was killed")
 	}
-	pid, err := k.fork(argv, k.Env, files)
+	pid, err := k.trade.Launch()
 	if err != nil {
 		return err
 	}
@@ -207,15 +192,14 @@ func (k *keeper) launch(argv []string) error {
 	return nil
 }
 
-// fork starts a child. The mutex is held, so that the child is not reaped before it
-// is known.
-func (k *keeper) fork(argv, env []string, files []*os.File) (int, error) {
+// Fork starts a child that ends with this process. attr has the rest: a session or a
+// group of its own. The caller is Launch, or Beside.
+func (k *Keeper) Fork(argv, env []string, files []*os.File, attr syscall.SysProcAttr) (int, error) {
 	path, err := exec.LookPath(argv[0])
 	if err == nil {
+		attr.Pdeathsig = unix.SIGKILL
 		var p *os.Process
-		p, err = os.StartProcess(path, argv, &os.ProcAttr{
-			Dir: k.Dir, Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL},
-		})
+		p, err = os.StartProcess(path, argv, &os.ProcAttr{Dir: k.Dir, Env: env, Files: files, Sys: &attr})
 		if err == nil {
 			defer p.Release()
 			return p.Pid, nil
@@ -229,8 +213,21 @@ func (k *keeper) fork(argv, env []string, files []*os.File) (int, error) {
 	return 0, e
 }
 
-// doomed tells whether the job was killed. The mutex is held.
-func (k *keeper) doomed() bool {
+// Streams are the standard streams of the job.
+func Streams() []*os.File { return []*os.File{os.Stdin, os.Stdout, os.Stderr} }
+
+// Main is the pid of the main process; kind Ended: there is none any more.
+func (k *Keeper) Main() (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.main == 0 {
+		return 0, plugin.Errorf(plugin.Ended, "", "the program has ended")
+	}
+	return k.main, nil
+}
+
+// doomed tells whether the job was killed.
+func (k *Keeper) doomed() bool {
 	select {
 	case <-k.doom:
 		return true
@@ -239,38 +236,9 @@ func (k *keeper) doomed() bool {
 	}
 }
 
-// live waits for the end of the job: the program may leave and be restarted.
-func (k *keeper) live() plugin.Exit {
-	for {
-		exit := k.reap()
-		k.mu.Lock()
-		l := k.leaving
-		k.mu.Unlock()
-		if l == nil {
-			return exit
-		}
-		l.exit <- exit
-		v := <-l.verdict
-		if v.ended {
-			return killed
-		}
-		if v.next == nil {
-			return exit
-		}
-		err := k.launch(v.next)
-		if plugin.KindOf(err) == plugin.Ended {
-			return killed
-		}
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "esky: the program has left for a checkpoint and cannot be started again: %v\n", err)
-			return plugin.Exit{Code: 75} // EX_TEMPFAIL, sysexits.h
-		}
-	}
-}
-
 // reap waits until no process of the job is left, and returns the status of the
 // main one.
-func (k *keeper) reap() (main plugin.Exit) {
+func (k *Keeper) reap() (main plugin.Exit) {
 	for {
 		var ws unix.WaitStatus
 		pid, err := unix.Wait4(-1, &ws, 0, nil)
@@ -279,7 +247,6 @@ func (k *keeper) reap() (main plugin.Exit) {
 			if pid, err = unix.Wait4(-1, &ws, unix.WNOHANG, nil); err == unix.ECHILD {
 				k.up, k.main = false, 0
 				k.mu.Unlock()
-				k.tee.drain()
 				return main
 			}
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package application
+package keeper
 
 import (
 	"context"
@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/plugin"
 )
 
@@ -45,7 +44,7 @@ type answer struct {
 
 // serve takes requests. The socket has no file (unix(7), abstract): the state
 // directory may be on a file system that has none, and its path too long for one.
-func (k *keeper) serve() (socket string, err error) {
+func (k *Keeper) serve() (socket string, err error) {
 	socket = "@esky-keeper-" + rand.Text()
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -77,7 +76,7 @@ func peer(conn *net.UnixConn) (*unix.Ucred, error) {
 	return cred, err
 }
 
-func (k *keeper) converse(conn *net.UnixConn) {
+func (k *Keeper) converse(conn *net.UnixConn) {
 	defer conn.Close()
 	if cred, err := peer(conn); err != nil || cred.Uid != 0 && int(cred.Uid) != os.Getuid() {
 		return
@@ -88,85 +87,78 @@ func (k *keeper) converse(conn *net.UnixConn) {
 		return
 	}
 	tell := func(a answer) { _ = out.Encode(a) } // who hangs up is noticed by reading
+	var err error
 	switch {
 	case r.Signal != nil:
-		err := k.signal(*r.Signal)
-		tell(answer{Err: asError(err), Done: err == nil})
+		err = k.signal(*r.Signal)
 	case r.Checkpoint != nil:
 		ctx, cancel := context.WithCancelCause(context.Background())
 		defer cancel(nil)
-		finish := make(chan finishRequest, 1)
+		finish := make(chan bool, 1)
 		go func() {
 			var r request
 			if err := in.Decode(&r); err != nil || r.Finish == nil {
 				cancel(context.Canceled)
 				return
 			}
-			finish <- *r.Finish
+			finish <- r.Finish.End
 		}()
-		k.checkpoint(ctx, *r.Checkpoint, tell, finish)
+		err = k.checkpoint(ctx, &Saving{Options: *r.Checkpoint, tell: tell, finish: finish, doom: k.doom})
+	default:
+		return
 	}
+	tell(answer{Err: AsError(err), Done: err == nil})
 }
 
-// signal delivers a signal. SIGKILL to all ends the job, whatever is going on.
-func (k *keeper) signal(r signalRequest) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if r.All && r.Signal == unix.SIGKILL && !k.doomed() {
-		close(k.doom)
-		go k.killAll()
-		return nil
+// checkpoint has the trade make a checkpoint.
+func (k *Keeper) checkpoint(ctx context.Context, s *Saving) error {
+	if !k.saving.TryLock() {
+		return plugin.Errorf(plugin.Busy, "wait for it, or finish it", "a checkpoint of the job is under way")
 	}
-	if r.All {
-		return k.signalAll(r.Signal)
-	}
-	if k.main == 0 {
-		return plugin.Errorf(plugin.Ended, "", "the job has no main process any more")
-	}
-	if err := unix.Kill(-k.main, r.Signal); err == nil {
-		return nil
-	}
-	return os.NewSyscallError("kill", unix.Kill(k.main, r.Signal))
+	defer k.saving.Unlock()
+	ctx, doomed := context.WithCancelCause(ctx)
+	defer doomed(nil)
+	go func() {
+		select {
+		case <-k.doom:
+			doomed(plugin.Errorf(plugin.Ended, "", "the job was killed"))
+		case <-ctx.Done():
+		}
+	}()
+	s.Ctx, s.Began = ctx, time.Now()
+	return k.trade.Checkpoint(s)
 }
 
-func (k *keeper) signalAll(sig syscall.Signal) error {
-	pids, err := freeze.Descendants(os.Getpid())
-	if err != nil {
-		return err
-	}
-	for _, pid := range pids {
-		if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
-			return os.NewSyscallError("kill", err)
-		}
-	}
-	return nil
+// Saving is a checkpoint under way.
+type Saving struct {
+	Options plugin.CheckpointOptions
+	Ctx     context.Context // ends when nobody wants it any more
+	Began   time.Time
+
+	tell   func(answer)
+	finish <-chan bool
+	doom   <-chan struct{}
 }
 
-// killAll goes on until nothing is left, because there may be forks meanwhile.
-func (k *keeper) killAll() {
-	for {
-		k.mu.Lock()
-		up := k.up
-		_ = k.signalAll(unix.SIGKILL)
-		k.mu.Unlock()
-		if !up {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
+// Progress tells how far it is.
+func (s *Saving) Progress(p plugin.Progress) { s.tell(answer{Progress: &p}) }
 
-// stopAll makes the job stand still: whoever was forked meanwhile, too.
-func (k *keeper) stopAll() error {
-	for n := -1; ; {
-		if err := k.signalAll(unix.SIGSTOP); err != nil {
-			return err
-		}
-		pids, err := freeze.Descendants(os.Getpid())
-		if err != nil || len(pids) == n {
-			return err
-		}
-		n = len(pids)
-		time.Sleep(5 * time.Millisecond)
+// Failed tells that there will be no image, before the trade is done with it.
+func (s *Saving) Failed(err error) { s.tell(answer{Err: AsError(err)}) }
+
+// Saved tells that the image is complete. With Stop it waits for the host, which puts
+// the image in its place: true, the job is to end.
+func (s *Saving) Saved(i plugin.Image) (end bool) {
+	s.tell(answer{Image: &i})
+	if !s.Options.Stop {
+		return false
+	}
+	select {
+	case end := <-s.finish:
+		return end
+	case <-s.doom:
+		return true
+	case <-s.Ctx.Done():
+		return false
 	}
 }

@@ -75,11 +75,15 @@ const pidfdLink = "anon_inode:[pidfd]"
 // several processes comes back as one of each, which only fcntl(2) could tell.
 func (d *Dump) describePidfd(f *file) {
 	f.pb.Kind = imagepb.OpenFile_PIDFD
+	if f.info.Pid < 0 {
+		f.pb.PidfdPid = -1
+		return
+	}
 	for _, p := range d.frozen.Processes {
 		if p.HostPid == f.info.Pid {
 			f.pb.PidfdPid = int32(p.Pid)
 			return
 		}
 	}
-	d.files.refused = append(d.files.refused, fmt.Sprintf("%s: its process has ended or is not of this job", f))
+	d.files.refused = append(d.files.refused, fmt.Sprintf("%s: its process is not of this job", f))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/esky-hpc/esky/internal/freeze"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/jobfiles"
 	"github.com/esky-hpc/esky/internal/procfs"
 )
 
@@ -348,5 +349,5 @@ func (d *Dump) describeRegularState(f *file) {
 // openAgain opens the very file behind a descriptor of the job, whatever its
 // name is now.
 func (f *file) openAgain(flags int) (*os.File, error) {
-	return os.OpenFile(f.path(), flags, 0)
+	return jobfiles.Open(f.path(), flags)
 }

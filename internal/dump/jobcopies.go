@@ -62,7 +62,7 @@ func (d *Dump) startCopies() error {
 			f.pb.NoCopy = "the job has a lease on it, which would be broken by reading it"
 			continue
 		}
-		file, err := os.Open(f.via)
+		file, err := jobfiles.Open(f.via, os.O_RDONLY)
 		if err != nil {
 			f.pb.NoCopy = "it cannot be read"
 			continue

@@ -186,7 +186,7 @@ func (d *Dump) fileObject(f *file) (uint32, error) {
 	o := d.object(f.st.Dev, f.st.Ino)
 	o.file = f
 	o.pb.Kind, o.pb.Name = imagepb.Object_UNLINKED, strings.TrimSuffix(f.link, " (deleted)")
-	o.pb.Size, o.pb.Mode = uint64(f.st.Size), f.st.Mode&0o7777
+	o.pb.Size, o.pb.Mode = uint64(f.st.Size), f.st.Mode
 	if name, ok := strings.CutPrefix(o.pb.Name, "/memfd:"); ok {
 		o.pb.Kind, o.pb.Name = imagepb.Object_MEMFD, name
 		fd, err := f.borrow()

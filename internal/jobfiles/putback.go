@@ -22,7 +22,7 @@ func (j *Job) Stage() error {
 		var err error
 		switch {
 		case s.f.Type == imagepb.JobFile_DIRECTORY:
-			err = j.makeDir(s.f.Path, fs.FileMode(s.f.Mode))
+			err = j.makeDir(s.f.Path)
 		case s.f.Type == imagepb.JobFile_FIFO:
 			err = j.makeFIFO(s.f)
 		case s.staged:
@@ -49,33 +49,34 @@ func (j *Job) Now(path string) string {
 	return path
 }
 
-// makeDir makes a directory and those above it.
-func (j *Job) makeDir(path string, mode fs.FileMode) error {
+// makeDir makes a directory and those above it. They get their modes and
+// times when all is in there.
+func (j *Job) makeDir(path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	if err := j.makeDir(filepath.Dir(path), 0o700); err != nil {
+	if err := j.makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	j.made = append(j.made, path)
-	return os.Chmod(path, mode)
+	return nil
 }
 
 func (j *Job) makeFIFO(f *imagepb.JobFile) error {
-	if err := j.makeDir(filepath.Dir(f.Path), 0o700); err != nil {
+	if err := j.makeDir(filepath.Dir(f.Path)); err != nil {
 		return err
 	}
 	j.made = append(j.made, f.Path)
-	return errors.Join(unix.Mkfifo(f.Path, 0o600), os.Chmod(f.Path, fs.FileMode(f.Mode)))
+	return unix.Mkfifo(f.Path, 0o600)
 }
 
 // stage writes the content of a file beside its place.
 func (j *Job) stage(s *step) error {
 	dir := filepath.Dir(s.f.Path)
-	if err := j.makeDir(dir, 0o700); err != nil {
+	if err := j.makeDir(dir); err != nil {
 		return err
 	}
 	file, err := os.CreateTemp(dir, ".esky-*")
@@ -83,8 +84,7 @@ func (j *Job) stage(s *step) error {
 		return err
 	}
 	s.temp = file.Name()
-	err = j.fill(file, s.f)
-	return errors.Join(err, file.Chmod(fs.FileMode(s.f.Mode)), file.Close())
+	return errors.Join(j.fill(file, s.f), file.Close())
 }
 
 // fill writes the copy into a file. All of the copy is checked by that.
@@ -137,6 +137,13 @@ func (j *Job) PutBack() error {
 	for _, s := range j.steps {
 		if err := s.do(s); err != nil {
 			return fmt.Errorf("put back %s: %w", s.f.Path, err)
+		}
+	}
+	for _, s := range j.steps {
+		if s.f.Type == imagepb.JobFile_DIRECTORY {
+			if err := errors.Join(unix.Chmod(s.f.Path, s.f.Mode), setTimes(s.f.Path, s.f)); err != nil {
+				return fmt.Errorf("put back %s: %w", s.f.Path, err)
+			}
 		}
 	}
 	j.steps, j.made = nil, nil
@@ -199,7 +206,7 @@ func (j *Job) place(s *step) error {
 	if err != nil {
 		return err
 	}
-	if err := setTimes(s.temp, s.f); err != nil {
+	if err := errors.Join(unix.Chmod(s.temp, s.f.Mode), setTimes(s.temp, s.f)); err != nil {
 		return err
 	}
 	if err := os.Rename(s.temp, s.f.Path); err != nil {
@@ -221,7 +228,7 @@ func (j *Job) notePlaced(f *imagepb.JobFile, keep string) {
 
 // clear keeps what is at the place of a file.
 func (j *Job) clear(f *imagepb.JobFile) (keep string, err error) {
-	file, err := os.Open(f.Path)
+	file, err := Open(f.Path, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -260,13 +267,13 @@ func (j *Job) moveAway(s *step) error {
 	return os.Remove(s.f.Path)
 }
 
-// makeSpecial makes what is no regular file. Directories were made by Stage.
+// makeSpecial makes what is no regular file. Stage has made directories and FIFOs.
 func (j *Job) makeSpecial(s *step) error {
 	switch s.f.Type {
 	case imagepb.JobFile_SYMLINK:
 		return j.placeLink(s)
-	case imagepb.JobFile_DIRECTORY:
-		return setTimes(s.f.Path, s.f)
+	case imagepb.JobFile_FIFO:
+		return unix.Chmod(s.f.Path, s.f.Mode)
 	}
 	return nil
 }

@@ -161,6 +161,8 @@ func (r *restorer) openFile(i uint32, f *imagepb.OpenFile) error {
 		s.add("fcntl", unix.SYS_FCNTL, at, unix.F_SETFL, status)
 	case imagepb.OpenFile_PTY_MASTER, imagepb.OpenFile_PTY_SLAVE, imagepb.OpenFile_DEV_TTY:
 		r.openTerminal(s, f, at)
+	case imagepb.OpenFile_PIDFD:
+		return r.openGonePidfd(s, f, at)
 	case imagepb.OpenFile_MQUEUE:
 		r.openQueueFile(s, f, at)
 	default:
@@ -248,7 +250,7 @@ func (r *restorer) openStaged(at uint64, flags int) (*os.File, error) {
 func (r *restorer) sealObjects(s *script) {
 	for i, o := range r.meta.Objects {
 		if (o.Kind == imagepb.Object_UNLINKED || o.Kind == imagepb.Object_MEMFD) && o.Mode != 0 {
-			s.add("mode", unix.SYS_FCHMOD, r.stageObject(uint32(i)), uint64(o.Mode))
+			s.add("mode", unix.SYS_FCHMOD, r.stageObject(uint32(i)), uint64(o.Mode&0o7777))
 		}
 		if o.Kind == imagepb.Object_MEMFD && o.Seals != 0 {
 			s.add("seal", unix.SYS_FCNTL, r.stageObject(uint32(i)), unix.F_ADD_SEALS, uint64(o.Seals))

@@ -86,15 +86,28 @@ func (r *restorer) removeDirs() error {
 // one of them, or tells of one.
 func isLate(f *imagepb.OpenFile) bool {
 	rest, inProc := strings.CutPrefix(f.Path, "/proc/")
-	return f.Kind == imagepb.OpenFile_PIDFD ||
+	return f.Kind == imagepb.OpenFile_PIDFD && f.PidfdPid > 0 ||
 		f.Kind == imagepb.OpenFile_PROC && inProc && rest != "" && rest[0] >= '0' && rest[0] <= '9'
+}
+
+// pidfdFlags are PIDFD_NONBLOCK and PIDFD_THREAD, which are O_NONBLOCK and O_EXCL.
+func pidfdFlags(f *imagepb.OpenFile) uint64 { return uint64(f.Flags) & (unix.O_NONBLOCK | unix.O_EXCL) }
+
+// openGonePidfd opens a pidfd of the seed, which ends before the job runs.
+func (r *restorer) openGonePidfd(s *script, f *imagepb.OpenFile, at uint64) error {
+	self := &s.add("getpid", unix.SYS_GETPID).Result
+	if err := s.do(); err != nil {
+		return err
+	}
+	s.add("pidfd_open", unix.SYS_PIDFD_OPEN, uint64(*self), pidfdFlags(f))
+	s.put(at)
+	return s.do()
 }
 
 // addLate adds the call that opens such a file.
 func (s *script) addLate(f *imagepb.OpenFile) (result *int64) {
 	if f.Kind == imagepb.OpenFile_PIDFD {
-		// PIDFD_NONBLOCK and PIDFD_THREAD are O_NONBLOCK and O_EXCL.
-		return &s.add("pidfd_open", unix.SYS_PIDFD_OPEN, real(int(f.PidfdPid)), uint64(f.Flags)&(unix.O_NONBLOCK|unix.O_EXCL)).Result
+		return &s.add("pidfd_open", unix.SYS_PIDFD_OPEN, real(int(f.PidfdPid)), pidfdFlags(f)).Result
 	}
 	return &s.add("open "+f.Path, unix.SYS_OPENAT, atFdCwd, s.string(ids.InProc(f.Path, ids.Real)), uint64(f.Flags)&^creation, 0).Result
 }

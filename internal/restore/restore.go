@@ -23,6 +23,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -65,6 +66,7 @@ type restorer struct {
 	plan    *Plan
 	files   *files
 	seed    *task
+	seedfd  int
 	sockets *sockets
 
 	heritage *heritage
@@ -77,6 +79,7 @@ type restorer struct {
 	done     map[uint32]bool   // descriptions whose state is set
 	removed  map[uint64]string // directories that have a name only for now, by inode
 	owned    map[uint32]bool   // and those whose owner is set
+	denials  []func() error    // see allow
 	tick     func(int)
 	notes    []string
 	asleep   []freeze.Sleeper // waits that were entered again
@@ -109,9 +112,12 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	r.files.note = r.note
 	for _, step := range []func() error{
-		r.checkFiles, r.chooseNumbers, r.checkSockets, r.takeSeed, r.stageFiles, r.openFiles, r.makeTree, r.fillSockets, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState, r.removeDirs, r.putFilesBack, r.giveNumbers, r.renameThreads, r.setLeases, r.setWatches, r.letGo,
+		r.allow, r.checkFiles, r.chooseNumbers, r.checkSockets, r.takeSeed, r.stageFiles, r.openFiles,
+		r.makeTree, r.fillSockets, r.openIPC, r.dropSeed, r.makeMemory, r.closeIPC, r.makeThreads, r.setState,
+		r.removeDirs, r.putFilesBack, r.giveNumbers, r.renameThreads, r.setLeases, r.setWatches, r.deny, r.forgetSeed, r.letGo,
 	} {
 		if err := step(); err != nil {
+			_ = r.deny()
 			r.files.discard()
 			_ = r.removeDirs()
 			return nil, err
@@ -193,7 +199,25 @@ func (r *restorer) dropSeed() error {
 	if err := r.endGhosts(); err != nil {
 		return err
 	}
+	var err error
+	if r.seedfd, err = unix.PidfdOpen(r.seed.host, 0); err != nil {
+		return err
+	}
 	return kill(r.seed.host)
+}
+
+// forgetSeed waits until the init has reaped the seed, which nobody in the job is
+// to see.
+func (r *restorer) forgetSeed() error {
+	defer unix.Close(r.seedfd)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if err := unix.PidfdSendSignal(r.seedfd, 0, nil, 0); errors.Is(err, unix.ESRCH) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.New("the init does not reap the process that the others were cloned from")
+		}
+	}
 }
 
 // makeMemory gives every process its address space.

@@ -112,6 +112,52 @@ static void unlinked(void)
 	SAME("what the mapping shows", map, 80, 500);
 }
 
+// What a file's mode denies: a mode counts only when a file is opened (open(2)).
+static void denied(void)
+{
+	int ro, none, later, dir, copy;
+	char *map;
+	struct stat st;
+
+	unlink(path(".ro"));
+	unlink(path(".none"));
+	ro = SYS(open(path(".ro"), O_CREAT | O_EXCL | O_RDWR, 0444)); // as git does
+	pattern(buf, 9000, 1);
+	EQ("write", write(ro, buf, 9000), 9000);
+	map = SYS(mmap(NULL, 9000, PROT_READ | PROT_WRITE, MAP_SHARED, ro, 0));
+	none = SYS(open(path(".none"), O_CREAT | O_EXCL | O_WRONLY, 0));
+	EQ("write", write(none, buf, 100), 100);
+	later = make(".later", O_RDWR, 700, 2);
+	copy = make(".lost", O_RDWR, 700, 3);
+	SYS(unlink(path(".lost")));
+	SYS(fchmod(later, 0));
+	SYS(fchmod(copy, 0));
+	SYS(mkdir(path(".dir"), 0700));
+	dir = SYS(open(path(".dir"), O_RDONLY | O_DIRECTORY));
+	SYS(fchmod(dir, 0100));
+	ready_and_await();
+	content(ro, 9000, 1);
+	SAME("mapping", map, 9000, 1);
+	pattern(buf, 80, 500);
+	EQ("write", pwrite(ro, buf, 80, 0), 80);
+	SAME("what the mapping shows", map, 80, 500);
+	EQ("offset", lseek(none, 0, SEEK_CUR), 100);
+	EQ("write", write(none, buf, 80), 80);
+	content(later, 700, 2);
+	content(copy, 700, 3);
+	SYS(fstat(ro, &st));
+	EQ("mode", st.st_mode & 07777, 0444);
+	SYS(fstat(none, &st));
+	EQ("mode", st.st_mode & 07777, 0);
+	EQ("size", st.st_size, 180);
+	SYS(fstat(later, &st));
+	EQ("mode", st.st_mode & 07777, 0);
+	SYS(fstat(dir, &st));
+	EQ("mode of the directory", st.st_mode & 07777, 0100);
+	SYS(fstat(copy, &st));
+	EQ("mode of what has no name", st.st_mode & 07777, 0);
+}
+
 static void tmpfile_(void)
 {
 	char dir[PATH_MAX];
@@ -204,7 +250,7 @@ int main(int argc, char **argv)
 {
 	static const struct mode modes[] = {
 		{ "regular", regular }, { "append", append }, { "growing", growing }, { "unlinked", unlinked },
-		{ "tmpfile", tmpfile_ }, { "directory", directory }, { "device", device }, { NULL, NULL },
+		{ "denied", denied }, { "tmpfile", tmpfile_ }, { "directory", directory }, { "device", device }, { NULL, NULL },
 	};
 
 	begin(argc, argv);

@@ -2214,7 +2214,7 @@ type OpenFile struct {
 	Locks            []*FileLock            `protobuf:"bytes,23,rep,name=locks" json:"locks,omitempty"`
 	Removed          bool                   `protobuf:"varint,121,opt,name=removed" json:"removed,omitempty"`                         // DIRECTORY: it has no name any more; ino tells which are the same
 	OwnerKind        uint32                 `protobuf:"varint,120,opt,name=owner_kind,json=ownerKind" json:"owner_kind,omitempty"`    // F_OWNER_TID, F_OWNER_PID, F_OWNER_PGRP of owner_pid
-	PidfdPid         int32                  `protobuf:"varint,24,opt,name=pidfd_pid,json=pidfdPid" json:"pidfd_pid,omitempty"`        // PIDFD: the process, in the job's namespace
+	PidfdPid         int32                  `protobuf:"varint,24,opt,name=pidfd_pid,json=pidfdPid" json:"pidfd_pid,omitempty"`        // PIDFD: the process, in the job's namespace; -1: it has been reaped
 	PosixQueue       uint32                 `protobuf:"varint,160,opt,name=posix_queue,json=posixQueue" json:"posix_queue,omitempty"` // MQUEUE: index into Image.posix_queues
 	Pty              uint32                 `protobuf:"varint,161,opt,name=pty" json:"pty,omitempty"`                                 // PTY_*, DEV_TTY: index into Image.ptys
 	Termios          *Termios               `protobuf:"bytes,163,opt,name=termios" json:"termios,omitempty"`                          // STDIO: of a terminal that the job was given
@@ -2931,7 +2931,7 @@ type Object struct {
 	Kind          Object_Kind            `protobuf:"varint,1,opt,name=kind,enum=esky.image.Object_Kind" json:"kind,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name" json:"name,omitempty"` // memfd name, or the path that was unlinked
 	Size          uint64                 `protobuf:"varint,3,opt,name=size" json:"size,omitempty"`
-	Mode          uint32                 `protobuf:"varint,4,opt,name=mode" json:"mode,omitempty"`
+	Mode          uint32                 `protobuf:"varint,4,opt,name=mode" json:"mode,omitempty"` // as of stat(2); 0: not known
 	Seals         uint32                 `protobuf:"varint,5,opt,name=seals" json:"seals,omitempty"`
 	File          string                 `protobuf:"bytes,6,opt,name=file" json:"file,omitempty"` // saved file of the image with the content; else it is in the page data
 	Dev           uint64                 `protobuf:"varint,7,opt,name=dev" json:"dev,omitempty"`

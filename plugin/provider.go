@@ -76,6 +76,22 @@ type Provider interface {
 	RemoveImage(ctx context.Context, dir string) error
 }
 
+// Requester is a Provider whose jobs can ask for checkpoints of themselves (the
+// capability CanRequest).
+type Requester interface {
+	Provider
+
+	// Requests calls request, one call at a time, whenever a program of the job asks
+	// for a checkpoint. It returns when the job has ended, or with ctx. A program that
+	// nobody listens to is told after a while that there is no checkpoint.
+	Requests(ctx context.Context, job Handle, request func()) error
+
+	// Answer tells programs what came of it. With published it is those that had asked
+	// when the last image was made, which now has its place; without, all that wait
+	// are told that there is none.
+	Answer(ctx context.Context, job Handle, published bool) error
+}
+
 // Capabilities that a Description may list.
 const (
 	// CanRunOn: the job runs on after a checkpoint without Stop. Without it every
@@ -90,6 +106,8 @@ const (
 	// neither to make checksums nor to compare them, which would take as long again
 	// as the checkpoint and the resume.
 	CanVerify = "checksums"
+	// CanRequest: the provider is a Requester.
+	CanRequest = "requests"
 )
 
 // Description is who a provider is.
@@ -187,7 +205,7 @@ type Resumed struct {
 }
 
 // Exit is how a job ended. A provider that knows no more than what a shell would
-// show says that in Code.
+// show, 128+n for signal n, says that in Code.
 type Exit struct {
 	Code   int            // exit status; 0 if a signal ended it
 	Signal syscall.Signal // that ended it, or 0

@@ -198,6 +198,29 @@ func (c *providerClient) Recover(ctx context.Context, job Handle) error {
 	return err
 }
 
+func (c *providerClient) Requests(ctx context.Context, job Handle, request func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.w.Requests(ctx, toHandle(job))
+	if err != nil {
+		return c.failed(ctx, err, nil)
+	}
+	for {
+		switch _, err := stream.Recv(); {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return c.failed(ctx, err, stream.Trailer())
+		}
+		request()
+	}
+}
+
+func (c *providerClient) Answer(ctx context.Context, job Handle, published bool) error {
+	_, err := soon(ctx, c.peer, c.w.Answer, &wire.AnswerRequest{Job: toHandle(job), Published: published})
+	return err
+}
+
 func (c *providerClient) Images(ctx context.Context, dir string) ([]Image, error) {
 	a, err := soon(ctx, c.peer, c.w.Images, &wire.ImageRequest{Dir: []byte(dir)})
 	if err != nil {

@@ -110,6 +110,32 @@ func (s *providerServer) Recover(ctx context.Context, q *wire.Handle) (*wire.Not
 	return &wire.Nothing{}, toWire(ctx, s.p.Recover(ctx, fromHandle(q)))
 }
 
+// requester is the provider, if its jobs can ask for checkpoints.
+func (s *providerServer) requester() (Requester, error) {
+	if r, ok := s.p.(Requester); ok {
+		return r, nil
+	}
+	return nil, Errorf(Unsupported, "", "its jobs cannot ask for checkpoints")
+}
+
+func (s *providerServer) Requests(q *wire.Handle, stream wire.Provider_RequestsServer) error {
+	r, err := s.requester()
+	if err == nil {
+		err = r.Requests(stream.Context(), fromHandle(q), func() {
+			_ = stream.Send(&wire.Nothing{}) // a host that is gone ends the context
+		})
+	}
+	return toWire(stream.Context(), err)
+}
+
+func (s *providerServer) Answer(ctx context.Context, q *wire.AnswerRequest) (*wire.Nothing, error) {
+	r, err := s.requester()
+	if err == nil {
+		err = r.Answer(ctx, fromHandle(q.Job), q.Published)
+	}
+	return &wire.Nothing{}, toWire(ctx, err)
+}
+
 func (s *providerServer) Images(ctx context.Context, q *wire.ImageRequest) (*wire.ImageList, error) {
 	images, err := s.p.Images(ctx, string(q.Dir))
 	list := &wire.ImageList{}

@@ -98,6 +98,18 @@ func (e *echo) RemoveImage(_ context.Context, dir string) error {
 	return e.err
 }
 
+func (e *echo) Requests(_ context.Context, h plugin.Handle, request func()) error {
+	e.see(h)
+	request()
+	request()
+	return e.err
+}
+
+func (e *echo) Answer(_ context.Context, h plugin.Handle, published bool) error {
+	e.see(h, published)
+	return e.err
+}
+
 func newEcho() *echo {
 	return &echo{
 		handle: plugin.Handle{Provider: "echo", Version: 3, Pid: 4242, Data: []byte{0, 0xff}},
@@ -109,7 +121,7 @@ func newEcho() *echo {
 }
 
 // calls makes every call with every field set, and returns the answers.
-func calls(p plugin.Provider, e *echo) (answers []any, errs []error) {
+func calls(p plugin.Requester, e *echo) (answers []any, errs []error) {
 	ctx := context.Background()
 	see := func(a any, err error) { answers, errs = append(answers, a), append(errs, err) }
 	step := func(s plugin.Progress) { answers = append(answers, s) }
@@ -140,14 +152,20 @@ func calls(p plugin.Provider, e *echo) (answers []any, errs []error) {
 	i, err = p.VerifyImage(ctx, e.image.Dir)
 	do(i, err)
 	do(nil, p.RemoveImage(ctx, e.image.Dir))
+	do(nil, p.Requests(ctx, e.handle, func() { step(plugin.Progress{Phase: "request"}) }))
+	do(nil, p.Answer(ctx, e.handle, true))
 	return answers, errs
+}
+
+func overWire(t *testing.T, e *echo) plugin.Requester {
+	return plugintest.OverWire(t, e).(plugin.Requester)
 }
 
 // TestSameOverTheWire: nothing is lost or changed between a host and a provider.
 func TestSameOverTheWire(t *testing.T) {
 	here, there := newEcho(), newEcho()
 	want, _ := calls(here, here)
-	got, errs := calls(plugintest.OverWire(t, there), there)
+	got, errs := calls(overWire(t, there), there)
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +184,7 @@ func TestErrorsOverTheWire(t *testing.T) {
 		plugin.Exec, plugin.Storage, plugin.Lost, plugin.Unsupported, plugin.Broken, plugin.Internal,
 	}
 	e := newEcho()
-	p := plugintest.OverWire(t, e)
+	p := overWire(t, e)
 	for _, k := range kinds {
 		want := &plugin.Error{Kind: k, Text: "pid 7: a thing of kind " + string(k), Hint: "do that – or this\n", Status: 126}
 		e.err = want
@@ -181,6 +199,17 @@ func TestErrorsOverTheWire(t *testing.T) {
 	e.err = errors.New("of no kind")
 	if _, errs := calls(p, e); plugin.KindOf(errs[2]) != plugin.Internal || errs[2].Error() != "of no kind" {
 		t.Errorf("%#v", errs[2])
+	}
+}
+
+// TestRequestsUnsupported: of a provider that is no Requester.
+func TestRequestsUnsupported(t *testing.T) {
+	p := plugintest.OverWire(t, struct{ plugin.Provider }{newEcho()}).(plugin.Requester)
+	h := newEcho().handle
+	for _, err := range []error{p.Requests(t.Context(), h, func() {}), p.Answer(t.Context(), h, true)} {
+		if plugin.KindOf(err) != plugin.Unsupported {
+			t.Errorf("%v", err)
+		}
 	}
 }
 

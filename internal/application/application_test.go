@@ -73,6 +73,7 @@ func TestConformance(t *testing.T) {
 					return New("test")
 				},
 				Close:   func(*testing.T, plugin.Provider) {},
+				Exact:   true,
 				Program: []string{"/bin/sh", script},
 				Options: map[string]string{OptionConfig: config},
 			})

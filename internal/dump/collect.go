@@ -265,7 +265,8 @@ func (d *Dump) collectClocks() error {
 	d.noteMode(shift)
 	d.meta.CreatedUnixNs = d.meta.Clocks.RealtimeNs
 	d.meta.MainPid = int32(d.o.MainPid)
-	d.meta.MainExited, d.meta.MainStatus = !d.isLive(d.o.MainPid), int32(d.o.MainStatus)
+	d.meta.MainExited = !d.isLive(d.o.MainPid)
+	d.meta.MainStatus, d.meta.MainSignal = int32(d.o.MainExit.Status()), int32(d.o.MainExit.Signal)
 	return nil
 }
 

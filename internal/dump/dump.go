@@ -35,6 +35,7 @@ import (
 	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
+	"github.com/esky-hpc/esky/internal/namespace"
 	"github.com/esky-hpc/esky/internal/pages"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/tracee"
@@ -42,16 +43,16 @@ import (
 
 // Options of a dump.
 type Options struct {
-	Tree       freeze.Tree    // which processes are the job
-	MainPid    int            // in the namespace
-	MainStatus int            // when the main process is gone
-	Dir        string         // of the new generation
-	Codec      image.Codec    //
-	Stop       bool           // keep the job frozen until Release
-	Cut        bool           // accept pipes that lead outside, as if nobody were there
-	Meta       *imagepb.Image // filled in as far as the caller knows
-	HoldLimit  time.Duration  // how long to wait for critical sections and what else passes
-	Known      []freeze.Sleeper
+	Tree      freeze.Tree    // which processes are the job
+	MainPid   int            // in the namespace
+	MainExit  namespace.Exit // when the main process is gone
+	Dir       string         // of the new generation
+	Codec     image.Codec    //
+	Stop      bool           // keep the job frozen until Release
+	Cut       bool           // accept pipes that lead outside, as if nobody were there
+	Meta      *imagepb.Image // filled in as far as the caller knows
+	HoldLimit time.Duration  // how long to wait for critical sections and what else passes
+	Known     []freeze.Sleeper
 
 	Scratch        []string // directories for temporary files, beside the usual ones
 	PrivateScratch []string // those of them that are the job's alone

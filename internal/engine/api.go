@@ -40,6 +40,9 @@ type StartOptions struct {
 // Streams are the standard streams of a job.
 type Streams = namespace.Streams
 
+// Exit is how a job ended.
+type Exit = namespace.Exit
+
 // ResumeOptions says which image to resume and what to do about changed files.
 type ResumeOptions struct {
 	Image      string // directory of the generation

@@ -24,7 +24,7 @@ import (
 type dumpRequest struct {
 	Tree      freeze.Tree
 	Main      int
-	Status    int // of the main process, if that has ended
+	Exit      Exit // of the main process, if that has ended
 	Dir       string
 	Codec     image.Codec
 	Stop      bool
@@ -57,7 +57,7 @@ func Save(ctx context.Context, o CheckpointOptions, progress func(Progress)) (*C
 		o.HoldLimit = defaultHold
 	}
 	req := dumpRequest{
-		Tree: freeze.Tree{Init: j.InitPid}, Main: j.main, Status: j.mainStatus(), Dir: o.Dir, Codec: o.Codec, Stop: o.Stop, Meta: meta, HoldLimit: o.HoldLimit, Known: j.known, IDs: ids.Current(), getenv: o.Getenv,
+		Tree: freeze.Tree{Init: j.InitPid}, Main: j.main, Exit: j.mainExit(), Dir: o.Dir, Codec: o.Codec, Stop: o.Stop, Meta: meta, HoldLimit: o.HoldLimit, Known: j.known, IDs: ids.Current(), getenv: o.Getenv,
 	}
 	c, result, err := save(ctx, req, progress)
 	if err != nil {
@@ -181,7 +181,7 @@ func dumpJob(c *channel) error {
 	}()
 	d, result, err := dump.Run(ctx, dump.Options{
 		Scratch: req.Scratch, PrivateScratch: req.PrivateScratch, FilesLimit: req.FilesLimit,
-		Tree: req.Tree, MainPid: req.Main, MainStatus: req.Status, Dir: req.Dir, Codec: req.Codec, Stop: req.Stop, Cut: req.Cut, Meta: meta,
+		Tree: req.Tree, MainPid: req.Main, MainExit: req.Exit, Dir: req.Dir, Codec: req.Codec, Stop: req.Stop, Cut: req.Cut, Meta: meta,
 		HoldLimit: req.HoldLimit, Known: req.Known, Progress: c.progress,
 	})
 	if err != nil {

@@ -360,8 +360,8 @@ func TestWorkerKilled(t *testing.T) {
 			if err := unix.Kill(w.worker(), unix.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			if status, err := w.Wait(); status != 137 || err != nil {
-				t.Errorf("status %d, %v", status, err)
+			if exit, err := w.Wait(); exit.Signal != unix.SIGKILL || err != nil {
+				t.Errorf("%+v, %v", exit, err)
 			}
 			_ = c.Finish(true)
 		})

@@ -9,8 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -96,14 +94,13 @@ func launchError(err error) error {
 	return err
 }
 
-// Attach takes over a job whose monitor has died. It cannot hear requests of
-// the program, which went to the dead one.
+// Attach takes over a job whose monitor has died.
 func Attach(initPid int, statusPath string) (*Job, error) {
 	fd, err := unix.PidfdOpen(initPid, 0)
 	if err != nil {
 		return nil, fmt.Errorf("take over the job of init %d: %w", initPid, err)
 	}
-	j := &Job{InitPid: initPid, pidfd: fd, statusPath: statusPath, requests: make(chan uint32)}
+	j := &Job{InitPid: initPid, pidfd: fd, statusPath: statusPath, requests: make(chan uint32, 1)}
 	b, err := os.ReadFile(j.memoPath())
 	if err != nil {
 		return nil, fmt.Errorf("take over the job of init %d: %w", initPid, err)
@@ -114,7 +111,31 @@ func Attach(initPid int, statusPath string) (*Job, error) {
 	}
 	j.main, j.known = m.Main, m.Known
 	ids.Use(m.IDs)
+	go j.lookForRequests()
 	return j, nil
+}
+
+// lookPeriod is how often is looked whether a program of a job that was taken over
+// asks for a checkpoint: its init tells the dead monitor.
+const lookPeriod = 5000 // ms
+
+func (j *Job) lookForRequests() {
+	heard := map[int]uint32{}
+	for {
+		p := []unix.PollFd{{Fd: int32(j.pidfd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(p, lookPeriod); n > 0 || err != nil && err != unix.EINTR {
+			return
+		}
+		asked := false
+		for _, r := range dump.Requests(j.InitPid) {
+			asked = asked || heard[r.HostPid] != r.Count
+			heard[r.HostPid] = r.Count
+		}
+		if asked {
+			j.acknowledge()
+			j.requests <- 0
+		}
+	}
 }
 
 func (j *Job) memoPath() string { return j.statusPath + ".job" }
@@ -127,7 +148,7 @@ func forgetMain(statusPath string, meta *imagepb.Image) error {
 	}
 	path := statusPath + namespace.MainStatusSuffix
 	if meta.MainExited {
-		return os.WriteFile(path, []byte(strconv.Itoa(int(meta.MainStatus))+"\n"), 0o600)
+		return namespace.WriteExit(path, mainExit(meta))
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -135,18 +156,15 @@ func forgetMain(statusPath string, meta *imagepb.Image) error {
 	return nil
 }
 
-// mainStatus is the status of the main process if it has ended.
-func (j *Job) mainStatus() int {
-	status, _ := readStatus(j.statusPath + namespace.MainStatusSuffix)
-	return status
+// mainExit is how the main process ended, by the image.
+func mainExit(meta *imagepb.Image) Exit {
+	return namespace.FromStatus(int(meta.MainStatus), syscall.Signal(meta.MainSignal))
 }
 
-func readStatus(path string) (int, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(string(b)))
+// mainExit is how the main process ended, if it has.
+func (j *Job) mainExit() Exit {
+	e, _ := namespace.ReadExit(j.statusPath + namespace.MainStatusSuffix)
+	return e
 }
 
 // remember writes the memo. It is for a case that should not happen, so its
@@ -185,33 +203,33 @@ func isPid(host, inside int) bool {
 	return err == nil && procfs.Eye(host) != 0 && ids.Virtual(status.NSpid[len(status.NSpid)-1]) == inside
 }
 
-// Wait waits for the end of the job and returns its status as a shell shows it.
-func (j *Job) Wait() (int, error) {
+// Wait waits for the end of the job.
+func (j *Job) Wait() (Exit, error) {
 	if j.init != nil {
-		status, err := j.init.Wait()
+		e, err := j.init.Wait()
 		if ids.Shim() {
 			sweep()
 		}
-		return status, err
+		return e, err
 	}
 	for {
 		p := []unix.PollFd{{Fd: int32(j.pidfd), Events: unix.POLLIN}}
 		if _, err := unix.Poll(p, -1); err == nil {
 			break
 		} else if err != unix.EINTR {
-			return 0, fmt.Errorf("wait for the job: %w", err)
+			return Exit{}, fmt.Errorf("wait for the job: %w", err)
 		}
 	}
-	return LastStatus(j.statusPath)
+	return LastExit(j.statusPath)
 }
 
-// LastStatus is the status of a job that has ended, as its init left it.
-func LastStatus(statusPath string) (int, error) {
-	status, err := readStatus(statusPath)
+// LastExit is how a job ended, as its init left it.
+func LastExit(statusPath string) (Exit, error) {
+	e, err := namespace.ReadExit(statusPath)
 	if errors.Is(err, fs.ErrNotExist) { // the init was killed
-		return 128 + int(unix.SIGKILL), nil
+		return Exit{Signal: unix.SIGKILL}, nil
 	}
-	return status, err
+	return e, err
 }
 
 // Signal sends a signal to the main process and its group.

@@ -46,7 +46,7 @@ func Resume(ctx context.Context, o ResumeOptions, progress func(Progress)) (*Job
 		main = 0 // its pid may be that of a ghost
 	}
 	resume := &namespace.Resume{
-		Seed: seed.ELF(), MainPid: main, MainStatus: int(meta.MainStatus),
+		Seed: seed.ELF(), MainPid: main, MainExit: mainExit(meta),
 		Monotonic: time.Duration(meta.Clocks.MonotonicNs), Boottime: time.Duration(meta.Clocks.BoottimeNs),
 	}
 	if err := forgetMain(o.StatusPath, meta); err != nil {

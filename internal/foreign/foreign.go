@@ -8,6 +8,7 @@
 // foreign.go     the engine: start, resume, take over
 // connection.go  the provider: in this process, or a plugin that may die and come back
 // job.go         a running job
+// asks.go        programs of it that ask for checkpoints
 // image.go       what a provider wrote, as an image and back
 // errors.go      errors of a provider as the monitor knows them
 //

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,12 +27,18 @@ type job struct {
 	dir     string        // of the job in the store
 	gone    chan struct{} // closed when the process of the handle has ended
 	signals chan syscall.Signal
+
+	requests chan uint32    // programs ask for a checkpoint
+	answers  sync.WaitGroup // to such programs, that are under way
 }
 
 func newJob(c *connection, h plugin.Handle, dir string) *job {
-	j := &job{c: c, handle: h, dir: dir, gone: make(chan struct{}), signals: make(chan syscall.Signal, 64)}
+	j := &job{
+		c: c, handle: h, dir: dir, gone: make(chan struct{}), signals: make(chan syscall.Signal, 64), requests: make(chan uint32, 1),
+	}
 	go j.watch()
 	go j.deliver()
+	go j.listen()
 	return j
 }
 
@@ -93,11 +100,20 @@ func (j *job) Wait() (int, error) {
 			j.c.cfg.Say(fmt.Sprintf("%v; the job runs on", err))
 		}
 		j.c.broken(p, err)
-		select {
-		case <-j.gone:
+		if j.pause(tries) {
 			time.Sleep(100 * time.Millisecond)
-		case <-time.After(min(time.Second<<min(tries, 10), longestPause)):
 		}
+	}
+}
+
+// pause waits before something is tried again, longer each time. It tells whether the
+// job has ended.
+func (j *job) pause(tries int) (ended bool) {
+	select {
+	case <-j.gone:
+		return true
+	case <-time.After(min(time.Second<<min(tries, 10), longestPause)):
+		return false
 	}
 }
 
@@ -217,14 +233,9 @@ func (j *job) each(f func(pid int)) {
 	}
 }
 
-// Requests implements monitor.Job: nothing comes.
-func (j *job) Requests() <-chan uint32 { return nil }
-
-// Answer implements monitor.Job.
-func (j *job) Answer(uint32, error) {}
-
 // Checkpoint implements monitor.Job.
 func (j *job) Checkpoint(ctx context.Context, o engine.CheckpointOptions, progress func(engine.Progress)) (*monitor.Snapshot, error) {
+	j.answers.Wait() // they are about the checkpoint before
 	p, err := j.c.provider(ctx)
 	if err != nil {
 		return nil, monitorError(err)

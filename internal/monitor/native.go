@@ -43,6 +43,12 @@ type nativeJob struct{ *engine.Job }
 // InitPid implements Job.
 func (j nativeJob) InitPid() int { return j.Job.InitPid }
 
+// Wait implements Job.
+func (j nativeJob) Wait() (int, error) {
+	e, err := j.Job.Wait()
+	return e.Status(), err
+}
+
 // Checkpoint implements Job.
 func (j nativeJob) Checkpoint(ctx context.Context, o engine.CheckpointOptions, progress func(engine.Progress)) (*Snapshot, error) {
 	o.Job = j.Job

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -34,7 +33,7 @@ type initProcess struct {
 	config  Config
 	reports *gob.Encoder
 	mainPid int
-	status  int
+	exit    Exit
 }
 
 // InitMain is the init. It does not return.
@@ -53,7 +52,7 @@ func InitMain() {
 	}
 	p.reap()
 	p.leaveStatus("")
-	os.Exit(p.status)
+	os.Exit(p.exit.Status())
 }
 
 func (p *initProcess) begin() error {
@@ -169,7 +168,7 @@ func (p *initProcess) settleIn() error {
 }
 
 func (p *initProcess) resume(r *Resume) error {
-	p.mainPid, p.status = r.MainPid, r.MainStatus
+	p.mainPid, p.exit = r.MainPid, r.MainExit
 	path, cleanup, err := executable(r.Seed)
 	if err != nil {
 		return err
@@ -266,22 +265,17 @@ func (p *initProcess) reap() {
 		case err != nil:
 			return // ECHILD: nobody is left
 		case p.isMain(pid):
-			p.status = ShellStatus(ws)
+			p.exit = ExitOf(ws)
 			p.leaveStatus(MainStatusSuffix) // others may go on for long
 		}
 	}
 }
 
-// leaveStatus writes the status where the next monitor finds it, in case the
-// present one is dead.
+// leaveStatus writes the exit where the monitor finds it, also the next one if the
+// present one is dead. Without it a death by a signal is told as a status.
 func (p *initProcess) leaveStatus(suffix string) {
-	if p.config.StatusPath == "" {
-		return
-	}
-	path := p.config.StatusPath + suffix
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	if os.WriteFile(tmp, []byte(strconv.Itoa(p.status)+"\n"), 0o600) == nil {
-		_ = os.Rename(tmp, path)
+	if p.config.StatusPath != "" {
+		_ = WriteExit(p.config.StatusPath+suffix, p.exit)
 	}
 }
 

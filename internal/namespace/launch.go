@@ -17,6 +17,7 @@ import (
 // Init is the running init of a job, seen by the monitor.
 type Init struct {
 	cmd      *exec.Cmd
+	status   string   // Config.StatusPath
 	MainPid  int      // of the program or the seed, in the job's namespace
 	Notes    []string // what the host could not give
 	requests chan uint32
@@ -78,7 +79,7 @@ func Launch(c Config, streams Streams, lock *os.File) (*Init, error) {
 	_ = gob.NewEncoder(configW).Encode(c)
 	configW.Close()
 
-	i := &Init{cmd: cmd, requests: make(chan uint32, 1)}
+	i := &Init{cmd: cmd, status: c.StatusPath, requests: make(chan uint32, 1)}
 	reports := gob.NewDecoder(reportR)
 	if err := i.started(reports); err != nil {
 		reportR.Close()
@@ -158,20 +159,17 @@ func (i *Init) Pid() int { return i.cmd.Process.Pid }
 // Requests delivers a value when a program of the job asks for a checkpoint.
 func (i *Init) Requests() <-chan uint32 { return i.requests }
 
-// Wait waits for the end of the job and returns its status as a shell shows it.
-func (i *Init) Wait() (int, error) {
+// Wait waits for the end of the job.
+func (i *Init) Wait() (Exit, error) {
 	err := i.cmd.Wait()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		return 0, fmt.Errorf("wait for the job: %w", err)
+		return Exit{}, fmt.Errorf("wait for the job: %w", err)
 	}
-	return ShellStatus(i.cmd.ProcessState.Sys().(syscall.WaitStatus)), nil
-}
-
-// ShellStatus is a wait status as shells show it: 128+n for signal n.
-func ShellStatus(ws syscall.WaitStatus) int {
-	if ws.Signaled() {
-		return 128 + int(ws.Signal())
+	e := ExitOf(i.cmd.ProcessState.Sys().(syscall.WaitStatus))
+	// The init itself ends with a status, also if a signal has ended the program.
+	if exact, err := ReadExit(i.status); err == nil && e.Signal == 0 && exact.Status() == e.Code {
+		return exact, nil
 	}
-	return ws.ExitStatus()
+	return e, nil
 }

@@ -56,11 +56,11 @@ type Start struct {
 
 // Resume asks for a seed: a tiny process of which a restorer makes the job.
 type Resume struct {
-	Seed       []byte // ELF executable
-	MainPid    int    // in the namespace; 0 if the main process had ended
-	MainStatus int    // its status in that case
-	Monotonic  time.Duration
-	Boottime   time.Duration
+	Seed      []byte // ELF executable
+	MainPid   int    // in the namespace; 0 if the main process had ended
+	MainExit  Exit   // in that case
+	Monotonic time.Duration
+	Boottime  time.Duration
 }
 
 // Streams are what the init has as standard input, output and error, and the job

@@ -8,6 +8,7 @@
 // start.go   jobs that begin: start, resume, recover
 // save.go    checkpoints
 // images.go  images, which need no job
+// asks.go    programs that ask for checkpoints
 // errors.go  errors of the engine as those of a plugin
 package native
 
@@ -52,9 +53,10 @@ type job struct {
 	*engine.Job
 	memo memo
 
-	ended  chan struct{} // closed when status and err are set
-	status int
+	ended  chan struct{} // closed when exit and err are set
+	exit   engine.Exit
 	err    error
+	wanted chan struct{} // a program asks for a checkpoint
 
 	saving sync.Mutex // held from the beginning of a checkpoint to its end, or to Finish
 	mu     sync.Mutex
@@ -63,22 +65,13 @@ type job struct {
 
 // add keeps a job and watches it.
 func (p *Provider) add(j *job) {
-	j.ended = make(chan struct{})
+	j.ended, j.wanted = make(chan struct{}), make(chan struct{})
 	p.jobs.Add(j.InitPid, j)
 	go func() {
-		j.status, j.err = j.Wait()
+		j.exit, j.err = j.Wait()
 		close(j.ended)
 	}()
-	go func() { // a program that asks for a checkpoint is told that there is none, and does not wait for ever
-		for {
-			select {
-			case n := <-j.Requests():
-				j.Answer(n, fmt.Errorf("its host takes no requests"))
-			case <-j.ended:
-				return
-			}
-		}
-	}()
+	go j.listen()
 }
 
 // Gone is closed when the job has ended.
@@ -88,7 +81,7 @@ func (j *job) Gone() <-chan struct{} { return j.ended }
 func (p *Provider) Describe(context.Context) (plugin.Description, error) {
 	return plugin.Description{
 		Name: Name, Version: p.version,
-		Capabilities: []string{plugin.CanRunOn, plugin.CanStandStill, plugin.CanMigrate, plugin.CanVerify},
+		Capabilities: []string{plugin.CanRunOn, plugin.CanStandStill, plugin.CanMigrate, plugin.CanVerify, plugin.CanRequest},
 		State: []string{
 			"processes and threads, with their ids", "memory", "open files, pipes, sockets inside the job",
 			"signals and timers", "System V objects and message queues", "pseudo-terminals",
@@ -164,8 +157,5 @@ func (p *Provider) Wait(ctx context.Context, h plugin.Handle) (plugin.Exit, erro
 	if j.err != nil {
 		return plugin.Exit{}, wrap(j.err)
 	}
-	return exitOf(j.status), nil
+	return plugin.Exit(j.exit), nil
 }
-
-// exitOf: of a job the engine knows what a shell would show.
-func exitOf(status int) plugin.Exit { return plugin.Exit{Code: status} }

@@ -4,7 +4,10 @@ package native
 
 import (
 	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/host"
@@ -32,7 +35,51 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			plugintest.Provider(t, plugintest.ProviderCase{Open: open, Close: func(*testing.T, plugin.Provider) {}})
+			plugintest.Provider(t, plugintest.ProviderCase{Open: open, Close: func(*testing.T, plugin.Provider) {}, Exact: true})
 		})
+	}
+}
+
+// TestMainExited: how the main process ended is exact too when that was before the
+// checkpoint, and others were left.
+func TestMainExited(t *testing.T) {
+	p, dir := New("test"), t.TempDir()
+	state, img := filepath.Join(dir, "state"), filepath.Join(dir, "image")
+	for _, d := range []string{state, img} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, err := p.Start(t.Context(), plugin.StartOptions{
+		Argv: []string{"/bin/sh", "-c", "(touch there; while [ ! -e go ]; do sleep 0.01; done) & while [ ! -e there ]; do sleep 0.01; done; kill $$"},
+		Env:  []string{"PATH=/usr/bin:/bin"}, Dir: dir, StateDir: state,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mainStatus := filepath.Join(state, "status.main")
+	for end := time.Now().Add(plugintest.Patience); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(mainStatus); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the main process does not end")
+		}
+	}
+	if _, err := p.Checkpoint(t.Context(), h, plugin.CheckpointOptions{Dir: img, Stop: true}, func(plugin.Progress) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Finish(t.Context(), h, true); err != nil {
+		t.Fatal(err)
+	}
+	r, err := p.Resume(t.Context(), plugin.ResumeOptions{Dir: img, StateDir: state}, func(plugin.Progress) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := p.Wait(t.Context(), r.Job); err != nil || e != (plugin.Exit{Signal: syscall.SIGTERM}) {
+		t.Errorf("%+v, %v", e, err)
 	}
 }

@@ -166,11 +166,11 @@ func (p *Provider) Recover(_ context.Context, h plugin.Handle) error {
 
 // recoverEnded remembers a job that has ended while nobody was there.
 func (p *Provider) recoverEnded(pid int, m memo) error {
-	status, err := engine.LastStatus(m.statusPath())
+	exit, err := engine.LastExit(m.statusPath())
 	if err != nil {
 		return wrap(err)
 	}
-	j := &job{Job: &engine.Job{InitPid: pid}, memo: m, ended: make(chan struct{}), status: status}
+	j := &job{Job: &engine.Job{InitPid: pid}, memo: m, ended: make(chan struct{}), exit: exit}
 	close(j.ended)
 	p.jobs.Add(pid, j)
 	return nil

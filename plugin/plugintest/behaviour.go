@@ -31,10 +31,8 @@ func testExit(t *testing.T, f *fixture) {
 	}
 	f.want(plugin.Ended, "a signal for a job that has ended", f.p.Signal(f.ctx, h, syscall.SIGUSR1, false))
 
-	h = f.start("/bin/sh", "-c", "kill -SEGV $$; sleep 100")
-	if s := f.wait(h); s != 128+int(syscall.SIGSEGV) {
-		t.Errorf("the death by SIGSEGV is told as %d", s)
-	}
+	f.ended(f.start("/bin/sh", "-c", "kill -SEGV $$; sleep 100"), plugin.Exit{Signal: syscall.SIGSEGV})
+	f.ended(f.start("/bin/sh", "-c", "exit 139"), plugin.Exit{Code: 139})
 	h = f.start("/bin/sh", "-c", "trap 'exit 5' USR1; touch ready; while :; do sleep 0.01; done")
 	for end := time.Now().Add(Patience); f.missing("ready") && time.Now().Before(end); time.Sleep(time.Millisecond) {
 	}
@@ -260,18 +258,19 @@ func testRecoverEnded(t *testing.T, f *fixture) {
 	if f.c.Close == nil {
 		t.Skip("the provider's process cannot be ended here")
 	}
-	h := f.start("/bin/sh", "-c", "while [ ! -e go ]; do sleep 0.01; done; touch gone; exit 9")
-	f.c.Close(t, f.p)
-	f.must(os.WriteFile(f.path("go"), nil, 0o600))
-	for end := time.Now().Add(Patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if syscall.Kill(h.Pid, 0) != nil {
-			break
+	for last, want := range map[string]plugin.Exit{"exit 143": {Code: 143}, "kill $$": {Signal: syscall.SIGTERM}} {
+		_ = os.Remove(f.path("go"))
+		h := f.start("/bin/sh", "-c", "while [ ! -e go ]; do sleep 0.01; done; "+last)
+		f.c.Close(t, f.p)
+		f.must(os.WriteFile(f.path("go"), nil, 0o600))
+		for end := time.Now().Add(Patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if syscall.Kill(h.Pid, 0) != nil {
+				break
+			}
 		}
-	}
-	f.p = f.c.Open(t)
-	f.must(f.p.Recover(f.ctx, h))
-	if s := f.wait(h); s != 9 {
-		t.Errorf("exit 9 is told as %d", s)
+		f.p = f.c.Open(t)
+		f.must(f.p.Recover(f.ctx, h))
+		f.ended(h, want)
 	}
 }
 

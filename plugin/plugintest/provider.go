@@ -33,6 +33,8 @@ type ProviderCase struct {
 	Program []string
 	// Options for Start, Checkpoint and Resume.
 	Options map[string]string
+	// Exact says that Wait can tell a death by a signal from an exit status above 128.
+	Exact bool
 	// MayFail leaves the suite out where Probe says that the host is not fit; it
 	// fails otherwise.
 	MayFail bool
@@ -257,6 +259,16 @@ func (f *fixture) wait(h plugin.Handle) int {
 	return e.Status()
 }
 
+// ended checks how a job ended: exactly, or as a shell would show it.
+func (f *fixture) ended(h plugin.Handle, want plugin.Exit) {
+	f.Helper()
+	e, err := f.p.Wait(f.ctx, h)
+	f.must(err)
+	if e != want && (f.c.Exact || e != plugin.Exit{Code: want.Status()}) {
+		f.Errorf("it ended with %+v, want %+v", e, want)
+	}
+}
+
 // finished waits for the end of the counter and checks that it computed what it
 // had to, without having begun anew.
 func (f *fixture) finished(h plugin.Handle) {
@@ -279,9 +291,7 @@ func (f *fixture) finished(h plugin.Handle) {
 func (f *fixture) kill(h plugin.Handle) {
 	f.Helper()
 	f.must(f.p.Signal(f.ctx, h, syscall.SIGKILL, true))
-	if status := f.wait(h); status != 128+int(syscall.SIGKILL) {
-		f.Errorf("status %d after SIGKILL", status)
-	}
+	f.ended(h, plugin.Exit{Signal: syscall.SIGKILL})
 }
 
 // filesOf lists the files of an image, the largest first.

@@ -1138,6 +1138,58 @@ func (x *Exit) GetSignal() int32 {
 	return 0
 }
 
+type AnswerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           *Handle                `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Published     bool                   `protobuf:"varint,2,opt,name=published,proto3" json:"published,omitempty"` // the last image has its place; else there is none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerRequest) Reset() {
+	*x = AnswerRequest{}
+	mi := &file_plugin_wire_provider_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerRequest) ProtoMessage() {}
+
+func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_wire_provider_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerRequest.ProtoReflect.Descriptor instead.
+func (*AnswerRequest) Descriptor() ([]byte, []int) {
+	return file_plugin_wire_provider_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AnswerRequest) GetJob() *Handle {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *AnswerRequest) GetPublished() bool {
+	if x != nil {
+		return x.Published
+	}
+	return false
+}
+
 type ImageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Dir           []byte                 `protobuf:"bytes,1,opt,name=dir,proto3" json:"dir,omitempty"`
@@ -1147,7 +1199,7 @@ type ImageRequest struct {
 
 func (x *ImageRequest) Reset() {
 	*x = ImageRequest{}
-	mi := &file_plugin_wire_provider_proto_msgTypes[18]
+	mi := &file_plugin_wire_provider_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1211,7 @@ func (x *ImageRequest) String() string {
 func (*ImageRequest) ProtoMessage() {}
 
 func (x *ImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_wire_provider_proto_msgTypes[18]
+	mi := &file_plugin_wire_provider_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1224,7 @@ func (x *ImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRequest.ProtoReflect.Descriptor instead.
 func (*ImageRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_wire_provider_proto_rawDescGZIP(), []int{18}
+	return file_plugin_wire_provider_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ImageRequest) GetDir() []byte {
@@ -1191,7 +1243,7 @@ type ImageList struct {
 
 func (x *ImageList) Reset() {
 	*x = ImageList{}
-	mi := &file_plugin_wire_provider_proto_msgTypes[19]
+	mi := &file_plugin_wire_provider_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1255,7 @@ func (x *ImageList) String() string {
 func (*ImageList) ProtoMessage() {}
 
 func (x *ImageList) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_wire_provider_proto_msgTypes[19]
+	mi := &file_plugin_wire_provider_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1268,7 @@ func (x *ImageList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageList.ProtoReflect.Descriptor instead.
 func (*ImageList) Descriptor() ([]byte, []int) {
-	return file_plugin_wire_provider_proto_rawDescGZIP(), []int{19}
+	return file_plugin_wire_provider_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ImageList) GetImages() []*Image {
@@ -1242,7 +1294,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_plugin_wire_provider_proto_msgTypes[20]
+	mi := &file_plugin_wire_provider_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1306,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_wire_provider_proto_msgTypes[20]
+	mi := &file_plugin_wire_provider_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1319,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_plugin_wire_provider_proto_rawDescGZIP(), []int{20}
+	return file_plugin_wire_provider_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Image) GetDir() []byte {
@@ -1415,7 +1467,10 @@ const file_plugin_wire_provider_proto_rawDesc = "" +
 	"\x03all\x18\x03 \x01(\bR\x03all\"2\n" +
 	"\x04Exit\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
-	"\x06signal\x18\x02 \x01(\x05R\x06signal\" \n" +
+	"\x06signal\x18\x02 \x01(\x05R\x06signal\"W\n" +
+	"\rAnswerRequest\x12(\n" +
+	"\x03job\x18\x01 \x01(\v2\x16.esky.plugin.v1.HandleR\x03job\x12\x1c\n" +
+	"\tpublished\x18\x02 \x01(\bR\tpublished\" \n" +
 	"\fImageRequest\x12\x10\n" +
 	"\x03dir\x18\x01 \x01(\fR\x03dir\":\n" +
 	"\tImageList\x12-\n" +
@@ -1432,7 +1487,7 @@ const file_plugin_wire_provider_proto_rawDesc = "" +
 	"\n" +
 	"AboutEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xfe\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xff\a\n" +
 	"\bProvider\x12H\n" +
 	"\bDescribe\x12\x1f.esky.plugin.v1.DescribeRequest\x1a\x1b.esky.plugin.v1.Description\x12B\n" +
 	"\x05Probe\x12\x1c.esky.plugin.v1.ProbeRequest\x1a\x1b.esky.plugin.v1.ProbeReport\x12=\n" +
@@ -1447,7 +1502,9 @@ const file_plugin_wire_provider_proto_rawDesc = "" +
 	"\x06Images\x12\x1c.esky.plugin.v1.ImageRequest\x1a\x19.esky.plugin.v1.ImageList\x12D\n" +
 	"\rDescribeImage\x12\x1c.esky.plugin.v1.ImageRequest\x1a\x15.esky.plugin.v1.Image\x12B\n" +
 	"\vVerifyImage\x12\x1c.esky.plugin.v1.ImageRequest\x1a\x15.esky.plugin.v1.Image\x12D\n" +
-	"\vRemoveImage\x12\x1c.esky.plugin.v1.ImageRequest\x1a\x17.esky.plugin.v1.NothingB&Z$github.com/esky-hpc/esky/plugin/wireb\x06proto3"
+	"\vRemoveImage\x12\x1c.esky.plugin.v1.ImageRequest\x1a\x17.esky.plugin.v1.Nothing\x12=\n" +
+	"\bRequests\x12\x16.esky.plugin.v1.Handle\x1a\x17.esky.plugin.v1.Nothing0\x01\x12@\n" +
+	"\x06Answer\x12\x1d.esky.plugin.v1.AnswerRequest\x1a\x17.esky.plugin.v1.NothingB&Z$github.com/esky-hpc/esky/plugin/wireb\x06proto3"
 
 var (
 	file_plugin_wire_provider_proto_rawDescOnce sync.Once
@@ -1461,7 +1518,7 @@ func file_plugin_wire_provider_proto_rawDescGZIP() []byte {
 	return file_plugin_wire_provider_proto_rawDescData
 }
 
-var file_plugin_wire_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_plugin_wire_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_plugin_wire_provider_proto_goTypes = []any{
 	(*Nothing)(nil),           // 0: esky.plugin.v1.Nothing
 	(*DescribeRequest)(nil),   // 1: esky.plugin.v1.DescribeRequest
@@ -1481,62 +1538,68 @@ var file_plugin_wire_provider_proto_goTypes = []any{
 	(*Resumed)(nil),           // 15: esky.plugin.v1.Resumed
 	(*SignalRequest)(nil),     // 16: esky.plugin.v1.SignalRequest
 	(*Exit)(nil),              // 17: esky.plugin.v1.Exit
-	(*ImageRequest)(nil),      // 18: esky.plugin.v1.ImageRequest
-	(*ImageList)(nil),         // 19: esky.plugin.v1.ImageList
-	(*Image)(nil),             // 20: esky.plugin.v1.Image
-	nil,                       // 21: esky.plugin.v1.StartRequest.OptionsEntry
-	nil,                       // 22: esky.plugin.v1.CheckpointRequest.OptionsEntry
-	nil,                       // 23: esky.plugin.v1.ResumeRequest.OptionsEntry
-	nil,                       // 24: esky.plugin.v1.Image.AboutEntry
+	(*AnswerRequest)(nil),     // 18: esky.plugin.v1.AnswerRequest
+	(*ImageRequest)(nil),      // 19: esky.plugin.v1.ImageRequest
+	(*ImageList)(nil),         // 20: esky.plugin.v1.ImageList
+	(*Image)(nil),             // 21: esky.plugin.v1.Image
+	nil,                       // 22: esky.plugin.v1.StartRequest.OptionsEntry
+	nil,                       // 23: esky.plugin.v1.CheckpointRequest.OptionsEntry
+	nil,                       // 24: esky.plugin.v1.ResumeRequest.OptionsEntry
+	nil,                       // 25: esky.plugin.v1.Image.AboutEntry
 }
 var file_plugin_wire_provider_proto_depIdxs = []int32{
 	5,  // 0: esky.plugin.v1.ProbeReport.findings:type_name -> esky.plugin.v1.Finding
 	7,  // 1: esky.plugin.v1.StartRequest.streams:type_name -> esky.plugin.v1.Streams
-	21, // 2: esky.plugin.v1.StartRequest.options:type_name -> esky.plugin.v1.StartRequest.OptionsEntry
+	22, // 2: esky.plugin.v1.StartRequest.options:type_name -> esky.plugin.v1.StartRequest.OptionsEntry
 	8,  // 3: esky.plugin.v1.CheckpointRequest.job:type_name -> esky.plugin.v1.Handle
-	22, // 4: esky.plugin.v1.CheckpointRequest.options:type_name -> esky.plugin.v1.CheckpointRequest.OptionsEntry
+	23, // 4: esky.plugin.v1.CheckpointRequest.options:type_name -> esky.plugin.v1.CheckpointRequest.OptionsEntry
 	11, // 5: esky.plugin.v1.CheckpointAnswer.progress:type_name -> esky.plugin.v1.Progress
-	20, // 6: esky.plugin.v1.CheckpointAnswer.image:type_name -> esky.plugin.v1.Image
+	21, // 6: esky.plugin.v1.CheckpointAnswer.image:type_name -> esky.plugin.v1.Image
 	8,  // 7: esky.plugin.v1.FinishRequest.job:type_name -> esky.plugin.v1.Handle
 	7,  // 8: esky.plugin.v1.ResumeRequest.streams:type_name -> esky.plugin.v1.Streams
-	23, // 9: esky.plugin.v1.ResumeRequest.options:type_name -> esky.plugin.v1.ResumeRequest.OptionsEntry
+	24, // 9: esky.plugin.v1.ResumeRequest.options:type_name -> esky.plugin.v1.ResumeRequest.OptionsEntry
 	11, // 10: esky.plugin.v1.ResumeAnswer.progress:type_name -> esky.plugin.v1.Progress
 	15, // 11: esky.plugin.v1.ResumeAnswer.resumed:type_name -> esky.plugin.v1.Resumed
 	8,  // 12: esky.plugin.v1.Resumed.job:type_name -> esky.plugin.v1.Handle
 	8,  // 13: esky.plugin.v1.SignalRequest.job:type_name -> esky.plugin.v1.Handle
-	20, // 14: esky.plugin.v1.ImageList.images:type_name -> esky.plugin.v1.Image
-	24, // 15: esky.plugin.v1.Image.about:type_name -> esky.plugin.v1.Image.AboutEntry
-	1,  // 16: esky.plugin.v1.Provider.Describe:input_type -> esky.plugin.v1.DescribeRequest
-	3,  // 17: esky.plugin.v1.Provider.Probe:input_type -> esky.plugin.v1.ProbeRequest
-	6,  // 18: esky.plugin.v1.Provider.Start:input_type -> esky.plugin.v1.StartRequest
-	9,  // 19: esky.plugin.v1.Provider.Checkpoint:input_type -> esky.plugin.v1.CheckpointRequest
-	12, // 20: esky.plugin.v1.Provider.Finish:input_type -> esky.plugin.v1.FinishRequest
-	13, // 21: esky.plugin.v1.Provider.Resume:input_type -> esky.plugin.v1.ResumeRequest
-	16, // 22: esky.plugin.v1.Provider.Signal:input_type -> esky.plugin.v1.SignalRequest
-	8,  // 23: esky.plugin.v1.Provider.Wait:input_type -> esky.plugin.v1.Handle
-	8,  // 24: esky.plugin.v1.Provider.Recover:input_type -> esky.plugin.v1.Handle
-	18, // 25: esky.plugin.v1.Provider.Images:input_type -> esky.plugin.v1.ImageRequest
-	18, // 26: esky.plugin.v1.Provider.DescribeImage:input_type -> esky.plugin.v1.ImageRequest
-	18, // 27: esky.plugin.v1.Provider.VerifyImage:input_type -> esky.plugin.v1.ImageRequest
-	18, // 28: esky.plugin.v1.Provider.RemoveImage:input_type -> esky.plugin.v1.ImageRequest
-	2,  // 29: esky.plugin.v1.Provider.Describe:output_type -> esky.plugin.v1.Description
-	4,  // 30: esky.plugin.v1.Provider.Probe:output_type -> esky.plugin.v1.ProbeReport
-	8,  // 31: esky.plugin.v1.Provider.Start:output_type -> esky.plugin.v1.Handle
-	10, // 32: esky.plugin.v1.Provider.Checkpoint:output_type -> esky.plugin.v1.CheckpointAnswer
-	0,  // 33: esky.plugin.v1.Provider.Finish:output_type -> esky.plugin.v1.Nothing
-	14, // 34: esky.plugin.v1.Provider.Resume:output_type -> esky.plugin.v1.ResumeAnswer
-	0,  // 35: esky.plugin.v1.Provider.Signal:output_type -> esky.plugin.v1.Nothing
-	17, // 36: esky.plugin.v1.Provider.Wait:output_type -> esky.plugin.v1.Exit
-	0,  // 37: esky.plugin.v1.Provider.Recover:output_type -> esky.plugin.v1.Nothing
-	19, // 38: esky.plugin.v1.Provider.Images:output_type -> esky.plugin.v1.ImageList
-	20, // 39: esky.plugin.v1.Provider.DescribeImage:output_type -> esky.plugin.v1.Image
-	20, // 40: esky.plugin.v1.Provider.VerifyImage:output_type -> esky.plugin.v1.Image
-	0,  // 41: esky.plugin.v1.Provider.RemoveImage:output_type -> esky.plugin.v1.Nothing
-	29, // [29:42] is the sub-list for method output_type
-	16, // [16:29] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	8,  // 14: esky.plugin.v1.AnswerRequest.job:type_name -> esky.plugin.v1.Handle
+	21, // 15: esky.plugin.v1.ImageList.images:type_name -> esky.plugin.v1.Image
+	25, // 16: esky.plugin.v1.Image.about:type_name -> esky.plugin.v1.Image.AboutEntry
+	1,  // 17: esky.plugin.v1.Provider.Describe:input_type -> esky.plugin.v1.DescribeRequest
+	3,  // 18: esky.plugin.v1.Provider.Probe:input_type -> esky.plugin.v1.ProbeRequest
+	6,  // 19: esky.plugin.v1.Provider.Start:input_type -> esky.plugin.v1.StartRequest
+	9,  // 20: esky.plugin.v1.Provider.Checkpoint:input_type -> esky.plugin.v1.CheckpointRequest
+	12, // 21: esky.plugin.v1.Provider.Finish:input_type -> esky.plugin.v1.FinishRequest
+	13, // 22: esky.plugin.v1.Provider.Resume:input_type -> esky.plugin.v1.ResumeRequest
+	16, // 23: esky.plugin.v1.Provider.Signal:input_type -> esky.plugin.v1.SignalRequest
+	8,  // 24: esky.plugin.v1.Provider.Wait:input_type -> esky.plugin.v1.Handle
+	8,  // 25: esky.plugin.v1.Provider.Recover:input_type -> esky.plugin.v1.Handle
+	19, // 26: esky.plugin.v1.Provider.Images:input_type -> esky.plugin.v1.ImageRequest
+	19, // 27: esky.plugin.v1.Provider.DescribeImage:input_type -> esky.plugin.v1.ImageRequest
+	19, // 28: esky.plugin.v1.Provider.VerifyImage:input_type -> esky.plugin.v1.ImageRequest
+	19, // 29: esky.plugin.v1.Provider.RemoveImage:input_type -> esky.plugin.v1.ImageRequest
+	8,  // 30: esky.plugin.v1.Provider.Requests:input_type -> esky.plugin.v1.Handle
+	18, // 31: esky.plugin.v1.Provider.Answer:input_type -> esky.plugin.v1.AnswerRequest
+	2,  // 32: esky.plugin.v1.Provider.Describe:output_type -> esky.plugin.v1.Description
+	4,  // 33: esky.plugin.v1.Provider.Probe:output_type -> esky.plugin.v1.ProbeReport
+	8,  // 34: esky.plugin.v1.Provider.Start:output_type -> esky.plugin.v1.Handle
+	10, // 35: esky.plugin.v1.Provider.Checkpoint:output_type -> esky.plugin.v1.CheckpointAnswer
+	0,  // 36: esky.plugin.v1.Provider.Finish:output_type -> esky.plugin.v1.Nothing
+	14, // 37: esky.plugin.v1.Provider.Resume:output_type -> esky.plugin.v1.ResumeAnswer
+	0,  // 38: esky.plugin.v1.Provider.Signal:output_type -> esky.plugin.v1.Nothing
+	17, // 39: esky.plugin.v1.Provider.Wait:output_type -> esky.plugin.v1.Exit
+	0,  // 40: esky.plugin.v1.Provider.Recover:output_type -> esky.plugin.v1.Nothing
+	20, // 41: esky.plugin.v1.Provider.Images:output_type -> esky.plugin.v1.ImageList
+	21, // 42: esky.plugin.v1.Provider.DescribeImage:output_type -> esky.plugin.v1.Image
+	21, // 43: esky.plugin.v1.Provider.VerifyImage:output_type -> esky.plugin.v1.Image
+	0,  // 44: esky.plugin.v1.Provider.RemoveImage:output_type -> esky.plugin.v1.Nothing
+	0,  // 45: esky.plugin.v1.Provider.Requests:output_type -> esky.plugin.v1.Nothing
+	0,  // 46: esky.plugin.v1.Provider.Answer:output_type -> esky.plugin.v1.Nothing
+	32, // [32:47] is the sub-list for method output_type
+	17, // [17:32] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_plugin_wire_provider_proto_init() }
@@ -1550,7 +1613,7 @@ func file_plugin_wire_provider_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_wire_provider_proto_rawDesc), len(file_plugin_wire_provider_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

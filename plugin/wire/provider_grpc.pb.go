@@ -47,6 +47,8 @@ const (
 	Provider_DescribeImage_FullMethodName = "/esky.plugin.v1.Provider/DescribeImage"
 	Provider_VerifyImage_FullMethodName   = "/esky.plugin.v1.Provider/VerifyImage"
 	Provider_RemoveImage_FullMethodName   = "/esky.plugin.v1.Provider/RemoveImage"
+	Provider_Requests_FullMethodName      = "/esky.plugin.v1.Provider/Requests"
+	Provider_Answer_FullMethodName        = "/esky.plugin.v1.Provider/Answer"
 )
 
 // ProviderClient is the client API for Provider service.
@@ -83,6 +85,11 @@ type ProviderClient interface {
 	VerifyImage(ctx context.Context, in *ImageRequest, opts ...grpc.CallOption) (*Image, error)
 	// RemoveImage removes an image, so that no part of it can be taken for one.
 	RemoveImage(ctx context.Context, in *ImageRequest, opts ...grpc.CallOption) (*Nothing, error)
+	// Requests answers each time a program of the job asks for a checkpoint, until the
+	// job has ended. Only of providers with the capability "requests".
+	Requests(ctx context.Context, in *Handle, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Nothing], error)
+	// Answer tells programs what came of what they asked for.
+	Answer(ctx context.Context, in *AnswerRequest, opts ...grpc.CallOption) (*Nothing, error)
 }
 
 type providerClient struct {
@@ -241,6 +248,35 @@ func (c *providerClient) RemoveImage(ctx context.Context, in *ImageRequest, opts
 	return out, nil
 }
 
+func (c *providerClient) Requests(ctx context.Context, in *Handle, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Nothing], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Provider_ServiceDesc.Streams[2], Provider_Requests_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[Handle, Nothing]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Provider_RequestsClient = grpc.ServerStreamingClient[Nothing]
+
+func (c *providerClient) Answer(ctx context.Context, in *AnswerRequest, opts ...grpc.CallOption) (*Nothing, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Nothing)
+	err := c.cc.Invoke(ctx, Provider_Answer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ProviderServer is the server API for Provider service.
 // All implementations must embed UnimplementedProviderServer
 // for forward compatibility.
@@ -275,6 +311,11 @@ type ProviderServer interface {
 	VerifyImage(context.Context, *ImageRequest) (*Image, error)
 	// RemoveImage removes an image, so that no part of it can be taken for one.
 	RemoveImage(context.Context, *ImageRequest) (*Nothing, error)
+	// Requests answers each time a program of the job asks for a checkpoint, until the
+	// job has ended. Only of providers with the capability "requests".
+	Requests(*Handle, grpc.ServerStreamingServer[Nothing]) error
+	// Answer tells programs what came of what they asked for.
+	Answer(context.Context, *AnswerRequest) (*Nothing, error)
 	mustEmbedUnimplementedProviderServer()
 }
 
@@ -323,6 +364,12 @@ func (UnimplementedProviderServer) VerifyImage(context.Context, *ImageRequest) (
 }
 func (UnimplementedProviderServer) RemoveImage(context.Context, *ImageRequest) (*Nothing, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveImage not implemented")
+}
+func (UnimplementedProviderServer) Requests(*Handle, grpc.ServerStreamingServer[Nothing]) error {
+	return status.Error(codes.Unimplemented, "method Requests not implemented")
+}
+func (UnimplementedProviderServer) Answer(context.Context, *AnswerRequest) (*Nothing, error) {
+	return nil, status.Error(codes.Unimplemented, "method Answer not implemented")
 }
 func (UnimplementedProviderServer) mustEmbedUnimplementedProviderServer() {}
 func (UnimplementedProviderServer) testEmbeddedByValue()                  {}
@@ -565,6 +612,35 @@ func _Provider_RemoveImage_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Provider_Requests_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(Handle)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ProviderServer).Requests(m, &grpc.GenericServerStream[Handle, Nothing]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Provider_RequestsServer = grpc.ServerStreamingServer[Nothing]
+
+func _Provider_Answer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AnswerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProviderServer).Answer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Provider_Answer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProviderServer).Answer(ctx, req.(*AnswerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Provider_ServiceDesc is the grpc.ServiceDesc for Provider service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -616,6 +692,10 @@ var Provider_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "RemoveImage",
 			Handler:    _Provider_RemoveImage_Handler,
 		},
+		{
+			MethodName: "Answer",
+			Handler:    _Provider_Answer_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -626,6 +706,11 @@ var Provider_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Resume",
 			Handler:       _Provider_Resume_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Requests",
+			Handler:       _Provider_Requests_Handler,
 			ServerStreams: true,
 		},
 	},

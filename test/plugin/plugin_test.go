@@ -42,7 +42,7 @@ const providerVar = "ESKY_TEST_PROVIDER"
 // it as an ordinary user.
 func TestConformance(t *testing.T) {
 	if path := os.Getenv(providerVar); path != "" {
-		plugintest.Provider(t, plugintest.ProviderCase{Open: opener(path), Close: closer})
+		plugintest.Provider(t, plugintest.ProviderCase{Open: opener(path), Close: closer, Exact: true})
 		return
 	}
 	t.Parallel()

@@ -171,9 +171,9 @@ func (j *job) finish() {
 	j.tell("stop")
 	late := time.AfterFunc(harness.Patience, func() { _ = j.Kill() })
 	defer late.Stop()
-	status, err := j.Wait()
-	if err != nil || status != 0 || j.said() != "" {
-		j.t.Fatalf("status %d, %v, after %d checkpoints: %s", status, err, j.images, j.said())
+	exit, err := j.Wait()
+	if err != nil || exit.Status() != 0 || j.said() != "" {
+		j.t.Fatalf("%+v, %v, after %d checkpoints: %s", exit, err, j.images, j.said())
 	}
 }
 

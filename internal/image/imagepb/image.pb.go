@@ -521,10 +521,11 @@ type Image struct {
 	SysvSemaphores []*SysvSemaphores      `protobuf:"bytes,161,rep,name=sysv_semaphores,json=sysvSemaphores" json:"sysv_semaphores,omitempty"`
 	SysvQueues     []*SysvQueue           `protobuf:"bytes,162,rep,name=sysv_queues,json=sysvQueues" json:"sysv_queues,omitempty"`
 	PosixQueues    []*PosixQueue          `protobuf:"bytes,163,rep,name=posix_queues,json=posixQueues" json:"posix_queues,omitempty"`
-	Ptys           []*Pty                 `protobuf:"bytes,164,rep,name=ptys" json:"ptys,omitempty"`                          // of the job's own devpts
-	Origin         *Origin                `protobuf:"bytes,220,opt,name=origin" json:"origin,omitempty"`                      // of a job that was adopted, in the image made by that
-	ShimMode       bool                   `protobuf:"varint,200,opt,name=shim_mode,json=shimMode" json:"shim_mode,omitempty"` // the job lived without namespaces
-	Foreign        *Foreign               `protobuf:"bytes,500,opt,name=foreign" json:"foreign,omitempty"`                    // the image is one of another provider
+	Ptys           []*Pty                 `protobuf:"bytes,164,rep,name=ptys" json:"ptys,omitempty"`                                // of the job's own devpts
+	Origin         *Origin                `protobuf:"bytes,220,opt,name=origin" json:"origin,omitempty"`                            // of a job that was adopted, in the image made by that
+	ShimMode       bool                   `protobuf:"varint,200,opt,name=shim_mode,json=shimMode" json:"shim_mode,omitempty"`       // the job lived without namespaces
+	Foreign        *Foreign               `protobuf:"bytes,500,opt,name=foreign" json:"foreign,omitempty"`                          // the image is one of another provider
+	MainSignal     int32                  `protobuf:"varint,501,opt,name=main_signal,json=mainSignal" json:"main_signal,omitempty"` // that ended the main process; main_status is 128 more then
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -774,6 +775,13 @@ func (x *Image) GetForeign() *Foreign {
 		return x.Foreign
 	}
 	return nil
+}
+
+func (x *Image) GetMainSignal() int32 {
+	if x != nil {
+		return x.MainSignal
+	}
+	return 0
 }
 
 // Foreign is an image that a provider other than esky's own engine has made
@@ -4921,7 +4929,7 @@ var File_internal_image_imagepb_image_proto protoreflect.FileDescriptor
 const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\n" +
 	"\"internal/image/imagepb/image.proto\x12\n" +
-	"esky.image\"\xd5\t\n" +
+	"esky.image\"\xf7\t\n" +
 	"\x05Image\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1e\n" +
 	"\n" +
@@ -4960,7 +4968,9 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x04ptys\x18\xa4\x01 \x03(\v2\x0f.esky.image.PtyR\x04ptys\x12+\n" +
 	"\x06origin\x18\xdc\x01 \x01(\v2\x12.esky.image.OriginR\x06origin\x12\x1c\n" +
 	"\tshim_mode\x18\xc8\x01 \x01(\bR\bshimMode\x12.\n" +
-	"\aforeign\x18\xf4\x03 \x01(\v2\x13.esky.image.ForeignR\aforeign\"n\n" +
+	"\aforeign\x18\xf4\x03 \x01(\v2\x13.esky.image.ForeignR\aforeign\x12 \n" +
+	"\vmain_signal\x18\xf5\x03 \x01(\x05R\n" +
+	"mainSignal\"n\n" +
 	"\aForeign\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12-\n" +

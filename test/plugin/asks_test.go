@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/esky-hpc/esky/test/harness"
+)
+
+// TestAsks: a program that asks for a checkpoint gets one from a provider that is a
+// plugin, and finds itself resumed in the call; also after the plugin was exchanged.
+func TestAsks(t *testing.T) {
+	if os.Getenv(providerVar) != "" {
+		t.Skip("part of the outer run")
+	}
+	t.Parallel()
+	j := badJob(t, "good")
+	j.Argv = []string{harness.Compile(t, j.Path("asks"), filepath.Join(harness.Root(), "test/plugin/programs/asks.c"), "gcc", "-I", filepath.Join(harness.Root(), "shim"))}
+	r := j.Start()
+	answers := ""
+	ask := func(what, answer string) {
+		t.Helper()
+		answers += answer
+		j.Write("ask", "")
+		r.Until(what, func() bool { return j.Read("answers") == answers })
+	}
+	ask("the first is answered", "0\n")
+	if n := len(j.Generations()); n != 1 {
+		t.Errorf("%d images", n)
+	}
+	r.Crash()
+	r = j.Start()
+	answers += "1\n"
+	r.Until("it is resumed in the call", func() bool { return j.Read("answers") == answers })
+	ask("the second is answered", "0\n")
+	killPlugins(j.Dir)
+	ask("it is answered by another process of the plugin", "0\n")
+	j.Write("go", "")
+	r.WaitFor(3)
+}

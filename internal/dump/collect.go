@@ -46,6 +46,10 @@ func (d *Dump) collect() error {
 	if len(refused) > 0 {
 		return &RefusedError{Reasons: refused}
 	}
+	d.filesOf, d.fsOf = firstOf(d.frozen.Live(), kcmpFiles), firstOf(d.frozen.Live(), kcmpFS)
+	if err := d.findOwnPlaces(); err != nil {
+		return err
+	}
 	for _, q := range d.procs {
 		if err := q.openMemory(); err != nil {
 			return err
@@ -190,10 +194,12 @@ func (d *Dump) fromOutside(q *process, pb *imagepb.Process) (err error) {
 		return err
 	}
 	pb.ExactNumbers = word&shim.NeedsNumbers != 0
-	if err = describeCwd(pid, pb); err != nil {
+	place, err := describeCwd(pid)
+	if err != nil {
 		return err
 	}
-	pb.Umask = q.Status.Umask
+	pb.Cwd, pb.CwdRemoved, pb.Umask = place.Cwd, place.CwdRemoved, q.Status.Umask
+	pb.FilesOf, pb.FsOf = int32(d.filesOf[q.Pid]), int32(d.fsOf[q.Pid])
 	if pb.Pending, err = pending(q.Leader().HostTid, true); err != nil {
 		return err
 	}

@@ -71,7 +71,9 @@ func newFileTable(tree freeze.Tree) *fileTable {
 func (d *Dump) collectFiles() error {
 	d.files = newFileTable(d.o.Tree)
 	for _, q := range d.procs {
-		if err := d.files.addProcess(q.Process); err != nil {
+		if first, ok := d.filesOf[q.Pid]; ok && first != q.Pid {
+			d.files.of[q.Pid] = d.files.of[first]
+		} else if err := d.files.addProcess(q.Process); err != nil {
 			return err
 		}
 	}

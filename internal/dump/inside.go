@@ -249,6 +249,9 @@ func (q *process) describeThread(t *freeze.Thread, clocks time.Duration) (*image
 			pb.SchedRuntimeNs = attr.Runtime
 		}
 	}
+	if own := q.places[t.Tid]; own != nil {
+		pb.Fs, pb.FsOf = own.place, int32(own.of)
+	}
 	if pb.Affinity, err = q.ownAffinity(&t.Status); err != nil {
 		return nil, err
 	}

@@ -67,6 +67,9 @@ func (d *Dump) collectJobFiles() error {
 	for _, q := range d.procs {
 		d.noteMappedFiles(known, q)
 		d.noteDirectory(known, d.processOf(q).Cwd)
+		for _, own := range q.places {
+			d.noteDirectory(known, own.place.GetCwd())
+		}
 	}
 	for _, root := range d.o.PrivateScratch {
 		d.noteTree(known, root)

@@ -26,26 +26,25 @@ const removedSuffix = " (deleted)"
 // page (proc_pid_fd(5)).
 const tooLong = "a path longer than 4096 bytes"
 
-// describeCwd notes where a process works: also if that was removed, or lies so
+// describeCwd notes where a process or thread works: also if that was removed, or lies so
 // deep that no system call takes the path.
-func describeCwd(hostPid int, pb *imagepb.Process) (err error) {
-	link := fmt.Sprintf("/proc/%d/cwd", hostPid)
-	pb.Cwd, err = procfs.Link(hostPid, "cwd")
+func describeCwd(hostTid int) (*imagepb.Place, error) {
+	link := fmt.Sprintf("/proc/%d/cwd", hostTid)
+	cwd, err := procfs.Link(hostTid, "cwd")
 	if errors.Is(err, unix.ENAMETOOLONG) {
-		pb.Cwd, err = climb(link)
+		cwd, err = climb(link)
 	}
-	if err != nil || !strings.HasSuffix(pb.Cwd, removedSuffix) {
-		return err
+	if err != nil || !strings.HasSuffix(cwd, removedSuffix) {
+		return &imagepb.Place{Cwd: cwd}, err
 	}
 	var st, named unix.Stat_t
 	if err := unix.Stat(link, &st); err != nil {
-		return fmt.Errorf("stat %s: %w", link, err)
+		return nil, fmt.Errorf("stat %s: %w", link, err)
 	}
-	if unix.Stat(pb.Cwd, &named) == nil && named.Dev == st.Dev && named.Ino == st.Ino {
-		return nil // it is called so
+	if unix.Stat(cwd, &named) == nil && named.Dev == st.Dev && named.Ino == st.Ino {
+		return &imagepb.Place{Cwd: cwd}, nil // it is called so
 	}
-	pb.Cwd, pb.CwdRemoved = strings.TrimSuffix(pb.Cwd, removedSuffix), st.Ino
-	return nil
+	return &imagepb.Place{Cwd: strings.TrimSuffix(cwd, removedSuffix), CwdRemoved: st.Ino}, nil
 }
 
 // climb finds the path of a directory by going up from it.

@@ -9,36 +9,55 @@ import (
 	"github.com/esky-hpc/esky/internal/freeze"
 )
 
-// sharing is something that clone(2) can let processes have in common.
-type sharing struct {
-	kind uintptr // of kcmp(2)
-	what string
-}
-
 // refuseShared finds processes that share what only threads of one process can
-// share in a resumed job, whoever made them. kcmp(2) sorts: what is shared
-// stands side by side.
+// share in a resumed job.
 func refuseShared(procs []*freeze.Process) []string {
 	var refused []string
-	sorted := slices.Clone(procs)
-	for _, s := range []sharing{
-		{kcmpVM, "its memory"}, {kcmpFiles, "its table of descriptors"},
-		{kcmpFS, "its working directory and umask"}, {kcmpSighand, "its signal handlers"},
-	} {
-		slices.SortFunc(sorted, func(a, b *freeze.Process) int {
-			order, _ := kcmp(a.Eye, b.Eye, s.kind, 0, 0)
-			return order
-		})
-		for i := 1; i < len(sorted); i++ {
-			a, b := sorted[i-1], sorted[i]
-			if order, err := kcmp(a.Eye, b.Eye, s.kind, 0, 0); err != nil || order != 0 {
-				continue
+	for _, shared := range []struct {
+		kind uintptr
+		what string
+	}{{kcmpVM, "its memory"}, {kcmpSighand, "its signal handlers"}} {
+		for _, group := range sharing(procs, shared.kind) {
+			for _, p := range group[1:] {
+				refused = append(refused, fmt.Sprintf("pid %d (%s) shares %s with pid %d (clone without CLONE_THREAD)", p.Pid, p.Stat.Comm, shared.what, group[0].Pid))
 			}
-			if a.Pid > b.Pid {
-				a, b = b, a
-			}
-			refused = append(refused, fmt.Sprintf("pid %d (%s) shares %s with pid %d (clone without CLONE_THREAD)", b.Pid, b.Stat.Comm, s.what, a.Pid))
 		}
 	}
 	return refused
+}
+
+// sharing finds the processes that have something of one kind in common, whoever
+// made them (clone(2)). kcmp(2) sorts: what is shared stands side by side.
+func sharing(procs []*freeze.Process, kind uintptr) (groups [][]*freeze.Process) {
+	sorted := slices.Clone(procs)
+	slices.SortStableFunc(sorted, func(a, b *freeze.Process) int {
+		order, _ := kcmp(a.Eye, b.Eye, kind, 0, 0)
+		return order
+	})
+	for i := 0; i < len(sorted); {
+		end := i + 1
+		for end < len(sorted) {
+			if order, err := kcmp(sorted[i].Eye, sorted[end].Eye, kind, 0, 0); err != nil || order != 0 {
+				break
+			}
+			end++
+		}
+		if end-i > 1 {
+			groups = append(groups, sorted[i:end])
+		}
+		i = end
+	}
+	return groups
+}
+
+// firstOf tells of each process that shares something with others the number of
+// the first of them.
+func firstOf(procs []*freeze.Process, kind uintptr) map[int]int {
+	first := map[int]int{}
+	for _, group := range sharing(procs, kind) {
+		for _, p := range group {
+			first[p.Pid] = group[0].Pid
+		}
+	}
+	return first
 }

@@ -80,10 +80,8 @@ func refuseThread(leader, status *procfs.Status) string {
 // refuseOwn checks what a thread shares with its main thread unless it has asked
 // not to (unshare(2)).
 func refuseOwn(p *freeze.Process, t *freeze.Thread) string {
-	for _, s := range []sharing{{kcmpFiles, "table of descriptors"}, {kcmpFS, "working directory and umask"}} {
-		if order, err := kcmp(p.Eye, t.HostTid, s.kind, 0, 0); err == nil && order != 0 {
-			return fmt.Sprintf("thread %d (%s) of pid %d has a %s of its own (unshare(2)), which is not carried yet", t.Tid, t.Status.Name, p.Pid, s.what)
-		}
+	if order, err := kcmp(p.Eye, t.HostTid, kcmpFiles, 0, 0); err == nil && order != 0 {
+		return fmt.Sprintf("thread %d (%s) of pid %d has a table of descriptors of its own (unshare(2)), which is not carried yet", t.Tid, t.Status.Name, p.Pid)
 	}
 	return ""
 }

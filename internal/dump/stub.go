@@ -29,6 +29,7 @@ type process struct {
 	mem      *pages.Memory
 	trap     *imagepb.SigAction // of SIGTRAP, once it is known
 	snapshot int                // host pid of the snapshot
+	places   map[int]*ownPlace  // of threads with a working directory of their own, by tid
 	// undumpable: PR_SET_DUMPABLE was 0 and is put back with closeStub.
 	undumpable bool
 	given      string // the CPUs that the job may use, as its init was given them

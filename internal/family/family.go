@@ -13,6 +13,7 @@
 package family
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -41,9 +42,14 @@ type Node struct {
 	After    []*Node // and after
 	NewGroup bool    // setpgid(0, 0)
 	NewSid   bool    // setsid()
+	Share    Shared  // what it has in common with its maker when it is made
+	Leave    Shared  // and what of that it must not keep
 
 	placed bool
 }
+
+// Makes are those that a process makes.
+func (n *Node) Makes() []*Node { return slices.Concat(n.Before, n.After) }
 
 // builder is a Tree in the making.
 type builder struct {
@@ -122,7 +128,10 @@ func (b *builder) arrange(procs []*imagepb.Process) error {
 	}
 	b.addGroupGhosts()
 	b.addMovers()
-	return b.check(procs)
+	if err := b.check(procs); err != nil {
+		return err
+	}
+	return errors.Join(b.share(Files), b.share(FS))
 }
 
 // cycle finds a process that descends from itself, as no job's can.

@@ -3,6 +3,7 @@
 package restore
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -13,10 +14,14 @@ import (
 )
 
 // setDescriptors moves the process's descriptors from the stage to their
-// places; then locks and epoll items, which belong to the final numbers.
+// places; then locks and epoll items, which belong to the final numbers. Of those
+// that share their descriptors, one does it for all.
 func (r *restorer) setDescriptors(p *proc) error {
+	if p.pb.FilesOf != 0 && p.pb.FilesOf != p.pb.Pid {
+		return nil
+	}
 	s := p.script()
-	if int(p.pb.Pid) == r.sealer() {
+	if p.pb.Pid == r.sealer() {
 		r.sealObjects(s)
 	}
 	for _, fd := range p.pb.Fds {
@@ -104,7 +109,10 @@ func (r *restorer) openLate(p *proc) error {
 }
 
 // sealer is the process that adds the seals: any that has the stage open.
-func (r *restorer) sealer() int { return int(r.live()[0].pb.Pid) }
+func (r *restorer) sealer() int32 {
+	any := r.live()[0].pb
+	return cmp.Or(any.FilesOf, any.Pid)
+}
 
 func (r *restorer) setFileState(p *proc) error {
 	s := p.script()

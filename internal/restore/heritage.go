@@ -192,13 +192,11 @@ func (h *heritage) own(n *family.Node) []piece {
 	return h.shares[n.P.Pid]
 }
 
-func made(n *family.Node) []*family.Node { return slices.Concat(n.Before, n.After) }
-
 // want works out what a process and those that it makes would inherit gladly.
 // Where they do not agree the process itself goes first, then its eldest.
 func (h *heritage) want(n *family.Node, wants map[*family.Node][]piece) {
 	wanted := h.own(n)
-	for _, c := range made(n) {
+	for _, c := range n.Makes() {
 		h.want(c, wants)
 		wanted = overlay(wanted, wants[c])
 	}
@@ -212,7 +210,7 @@ func (h *heritage) arrange(n *family.Node, maker *inheritance, wants map[*family
 	if n.P != nil {
 		var hold []piece
 		once := h.own(n)
-		for _, c := range made(n) {
+		for _, c := range n.Makes() {
 			m := agree(wants[n], wants[c])
 			hold = overlay(hold, agree(m, once))
 			once = overlay(once, m)
@@ -228,7 +226,7 @@ func (h *heritage) arrange(n *family.Node, maker *inheritance, wants map[*family
 		i.have = agree(h.own(n), i.state)
 	}
 	h.of[n] = i
-	for _, c := range made(n) {
+	for _, c := range n.Makes() {
 		h.arrange(c, i, wants)
 	}
 }

@@ -16,11 +16,10 @@ import (
 
 // chdir goes to the working directory, in steps where the path is longer than a
 // system call takes (PATH_MAX).
-func (r *restorer) chdir(s *script, pb *imagepb.Process) error {
-	path := pb.Cwd
-	if pb.CwdRemoved != 0 {
+func (r *restorer) chdir(s *script, path string, removed uint64) error {
+	if removed != 0 {
 		var err error
-		if path, err = r.removedDir(path, pb.CwdRemoved); err != nil {
+		if path, err = r.removedDir(path, removed); err != nil {
 			return err
 		}
 	}

@@ -199,6 +199,9 @@ func (r *restorer) dropSeed() error {
 	if err := r.endGhosts(); err != nil {
 		return err
 	}
+	if err := r.unshare(); err != nil {
+		return err
+	}
 	var err error
 	if r.seedfd, err = unix.PidfdOpen(r.seed.host, 0); err != nil {
 		return err
@@ -262,7 +265,7 @@ func (r *restorer) live() []*proc {
 // the others in slots of the second.
 const (
 	leaderRoom = areaLen / 2
-	threadRoom = 4096
+	threadRoom = areaLen / 2
 )
 
 // makeThreads clones the threads of every process with their tids.
@@ -273,7 +276,7 @@ func (r *restorer) makeThreads() error {
 			p.threads, rest = []*task{p.task}, rest[1:]
 		}
 		for _, t := range rest {
-			if err := r.cloneThread(p, int(t.Tid)); err != nil {
+			if err := r.cloneThread(p, t); err != nil {
 				return fmt.Errorf("pid %d: make thread %d: %w", p.pb.Pid, t.Tid, err)
 			}
 		}
@@ -282,9 +285,19 @@ func (r *restorer) makeThreads() error {
 	return nil
 }
 
-func (r *restorer) cloneThread(p *proc, tid int) error {
-	const flags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM
-	born, err := r.clone(p.task, tid, flags, 0)
+// cloneThread makes a thread: by the main thread, or by one whose working directory
+// it shares (CLONE_FS).
+func (r *restorer) cloneThread(p *proc, t *imagepb.Thread) error {
+	flags, maker := uint64(unix.CLONE_VM|unix.CLONE_FILES|unix.CLONE_SIGHAND|unix.CLONE_THREAD|unix.CLONE_SYSVSEM), p.task
+	if t.Fs == nil {
+		flags |= unix.CLONE_FS
+	}
+	if t.FsOf != 0 {
+		if maker = p.thread(t.FsOf); maker == nil {
+			return fmt.Errorf("there is no thread %d, whose working directory it shares", t.FsOf)
+		}
+	}
+	born, err := r.clone(maker, int(t.Tid), flags, 0)
 	if err != nil {
 		return err
 	}
@@ -295,5 +308,15 @@ func (r *restorer) cloneThread(p *proc, tid int) error {
 	p.threads = append(p.threads, &task{
 		host: born, pid: p.pid, stub: p.stub, regs: p.regs, slot: leaderRoom, room: threadRoom,
 	})
+	return nil
+}
+
+// thread finds a thread that is made already.
+func (p *proc) thread(tid int32) *task {
+	for i, t := range p.threads {
+		if p.pb.Threads[i].Tid == tid {
+			return t
+		}
+	}
 	return nil
 }

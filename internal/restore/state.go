@@ -61,7 +61,7 @@ func (r *restorer) setState() error {
 // setProcess sets what belongs to a whole process.
 func (r *restorer) setProcess(p *proc) error {
 	pb, s := p.pb, p.script()
-	if err := r.chdir(s, pb); err != nil {
+	if err := r.chdir(s, pb.Cwd, pb.CwdRemoved); err != nil {
 		return err
 	}
 	s.add("umask", unix.SYS_UMASK, uint64(pb.Umask))
@@ -86,6 +86,12 @@ func (r *restorer) setThreads(p *proc) error {
 	for i, t := range p.threads {
 		pb := p.pb.Threads[i]
 		s := t.script()
+		if pb.Fs != nil {
+			if err := r.chdir(s, pb.Fs.Cwd, pb.Fs.CwdRemoved); err != nil {
+				return err
+			}
+			s.add("umask", unix.SYS_UMASK, uint64(pb.Fs.Umask))
+		}
 		s.add("set_tid_address", unix.SYS_SET_TID_ADDRESS, pb.ClearChildTid)
 		s.add("thread name", unix.SYS_PRCTL, unix.PR_SET_NAME, s.string(pb.Comm))
 		if pb.AltstackFlags&ssDisable == 0 || pb.AltstackFlags&ssAutodisarm != 0 {

@@ -43,7 +43,7 @@ func (r *restorer) makeTree() error {
 // make clones a process off maker, with its pid, and its children off it. parent
 // is whose child it is, nil for the init.
 func (r *restorer) make(n *family.Node, maker *task, parent *proc, asSibling bool) error {
-	child, err := r.cloneProcess(maker, n.Pid, asSibling)
+	child, err := r.cloneProcess(maker, n, asSibling)
 	if err != nil {
 		return fmt.Errorf("make pid %d: %w", n.Pid, err)
 	}
@@ -83,12 +83,12 @@ func (r *restorer) makeAll(nodes []*family.Node, p *proc) error {
 
 // cloneProcess makes a child of maker, or a sibling (CLONE_PARENT), which inherits
 // maker's exit signal and must not name one.
-func (r *restorer) cloneProcess(maker *task, pid int, asSibling bool) (*task, error) {
-	flags, exitSignal := uint64(0), uint64(unix.SIGCHLD)
+func (r *restorer) cloneProcess(maker *task, n *family.Node, asSibling bool) (*task, error) {
+	flags, exitSignal := sharing(n.Share), uint64(unix.SIGCHLD)
 	if asSibling {
-		flags, exitSignal = unix.CLONE_PARENT, 0
+		flags, exitSignal = flags|unix.CLONE_PARENT, 0
 	}
-	host, err := r.clone(maker, pid, flags, exitSignal)
+	host, err := r.clone(maker, n.Pid, flags, exitSignal)
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +96,32 @@ func (r *restorer) cloneProcess(maker *task, pid int, asSibling bool) (*task, er
 		return nil, err
 	}
 	return &task{host: host, pid: host, stub: maker.stub, regs: maker.regs, room: areaLen}, nil
+}
+
+// sharing is what clone(2) and unshare(2) call it.
+func sharing(s family.Shared) (flags uint64) {
+	if s&family.Files != 0 {
+		flags |= unix.CLONE_FILES
+	}
+	if s&family.FS != 0 {
+		flags |= unix.CLONE_FS
+	}
+	return flags
+}
+
+// unshare gives those their own who have come between processes that share.
+func (r *restorer) unshare() error {
+	for _, p := range r.procs {
+		if p.node.Leave == 0 {
+			continue
+		}
+		s := p.script()
+		s.add("unshare", unix.SYS_UNSHARE, sharing(p.node.Leave))
+		if err := s.do(); err != nil {
+			return fmt.Errorf("pid %d: %w", p.node.Pid, err)
+		}
+	}
+	return nil
 }
 
 // clone makes a process or thread with the number that the job knows it by.

@@ -91,21 +91,8 @@ static void *with_files(void *arg UNUSED)
 	return NULL;
 }
 
-static void *with_fs(void *arg UNUSED)
-{
-	char cwd[PATH_MAX];
-
-	SYS(unshare(CLONE_FS));
-	SYS(chdir("/usr"));
-	hold();
-	SYS(getcwd(cwd, sizeof cwd));
-	CHECK(strcmp(cwd, "/usr") == 0, "cwd is %s", cwd);
-	return NULL;
-}
-
 static void seccomp_thread(void) { in(with_filter); }
 static void thread_files(void) { in(with_files); }
-static void thread_fs(void) { in(with_fs); }
 
 static pid_t tracee;
 
@@ -158,18 +145,11 @@ static void share(int flags)
 	nap(50);
 	ready_and_await();
 	done = 1;
-	if (!(flags & CLONE_VM)) {
-		SYS(kill(pid, SIGKILL));
-		EQ("child", waitpid(pid, NULL, 0), pid);
-	} else {
-		EQ("it shares memory", held, 1);
-		reap(pid, 8);
-	}
+	EQ("it shares memory", held, 1);
+	reap(pid, 8);
 }
 
 static void clone_vm(void) { share(CLONE_VM); }
-static void clone_files(void) { share(CLONE_FILES); }
-static void clone_fs(void) { share(CLONE_FS); }
 static void clone_sighand(void) { share(CLONE_VM | CLONE_SIGHAND); }
 
 // A process that shares memory with one that is neither its parent nor its child.
@@ -326,9 +306,9 @@ int main(int argc, char **argv)
 {
 	static const struct mode modes[] = {
 		{ "seccomp-filter", seccomp_filter }, { "seccomp-strict", seccomp_strict }, { "seccomp-thread", seccomp_thread },
-		{ "thread-files", thread_files }, { "thread-fs", thread_fs },
+		{ "thread-files", thread_files },
 		{ "traced", traced }, { "traced-by-child", traced_by_child },
-		{ "clone-vm", clone_vm }, { "clone-files", clone_files }, { "clone-fs", clone_fs },
+		{ "clone-vm", clone_vm },
 		{ "clone-sighand", clone_sighand }, { "clone-sibling", clone_sibling },
 		{ "ns-user", ns_user }, { "ns-net", ns_net }, { "ns-pid", ns_pid }, { "ns-pid-children", ns_pid_children },
 		{ "uring", uring }, { "uring-mapped", uring_mapped }, { "uffd", uffd }, { "perf", perf }, { "fanotify", fanotify }, { "landlock", landlock },

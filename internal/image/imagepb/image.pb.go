@@ -128,7 +128,7 @@ func (x Vma_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Vma_Kind.Descriptor instead.
 func (Vma_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{10, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{11, 0}
 }
 
 type OpenFile_Kind int32
@@ -228,7 +228,7 @@ func (x OpenFile_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OpenFile_Kind.Descriptor instead.
 func (OpenFile_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{12, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type FileLock_Kind int32
@@ -280,7 +280,7 @@ func (x FileLock_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FileLock_Kind.Descriptor instead.
 func (FileLock_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type JobFile_Type int32
@@ -332,7 +332,7 @@ func (x JobFile_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobFile_Type.Descriptor instead.
 func (JobFile_Type) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18, 0}
 }
 
 type Object_Kind int32
@@ -384,7 +384,7 @@ func (x Object_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Object_Kind.Descriptor instead.
 func (Object_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19, 0}
 }
 
 type Socket_State int32
@@ -439,7 +439,7 @@ func (x Socket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Socket_State.Descriptor instead.
 func (Socket_State) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{33, 0}
 }
 
 type Chunk_Codec int32
@@ -488,7 +488,7 @@ func (x Chunk_Codec) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Chunk_Codec.Descriptor instead.
 func (Chunk_Codec) EnumDescriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{42, 0}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{43, 0}
 }
 
 // Image describes one generation of one job.
@@ -1305,6 +1305,8 @@ type Process struct {
 	SemUndo        []*SemUndo             `protobuf:"bytes,160,rep,name=sem_undo,json=semUndo" json:"sem_undo,omitempty"`                 // SEM_UNDO of semop(2)
 	LockFuture     uint32                 `protobuf:"varint,140,opt,name=lock_future,json=lockFuture" json:"lock_future,omitempty"`       // MCL_ flags by which memory that is mapped later is locked (mlockall(2)); 0: it is not
 	ExactNumbers   bool                   `protobuf:"varint,201,opt,name=exact_numbers,json=exactNumbers" json:"exact_numbers,omitempty"` // no other pid or tid serves
+	FilesOf        int32                  `protobuf:"varint,420,opt,name=files_of,json=filesOf" json:"files_of,omitempty"`                // pid of the first of those that share its descriptors (CLONE_FILES), itself one; 0: nobody does
+	FsOf           int32                  `protobuf:"varint,421,opt,name=fs_of,json=fsOf" json:"fs_of,omitempty"`                         // the same of working directory and umask (CLONE_FS)
 	RawPid         int32                  `protobuf:"varint,200,opt,name=raw_pid,json=rawPid" json:"raw_pid,omitempty"`                   // without namespaces: pid for the kernel, at the checkpoint
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1592,9 +1594,83 @@ func (x *Process) GetExactNumbers() bool {
 	return false
 }
 
+func (x *Process) GetFilesOf() int32 {
+	if x != nil {
+		return x.FilesOf
+	}
+	return 0
+}
+
+func (x *Process) GetFsOf() int32 {
+	if x != nil {
+		return x.FsOf
+	}
+	return 0
+}
+
 func (x *Process) GetRawPid() int32 {
 	if x != nil {
 		return x.RawPid
+	}
+	return 0
+}
+
+type Place struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cwd           string                 `protobuf:"bytes,1,opt,name=cwd" json:"cwd,omitempty"`
+	CwdRemoved    uint64                 `protobuf:"varint,2,opt,name=cwd_removed,json=cwdRemoved" json:"cwd_removed,omitempty"` // see Process
+	Umask         uint32                 `protobuf:"varint,3,opt,name=umask" json:"umask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Place) Reset() {
+	*x = Place{}
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Place) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Place) ProtoMessage() {}
+
+func (x *Place) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Place.ProtoReflect.Descriptor instead.
+func (*Place) Descriptor() ([]byte, []int) {
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Place) GetCwd() string {
+	if x != nil {
+		return x.Cwd
+	}
+	return ""
+}
+
+func (x *Place) GetCwdRemoved() uint64 {
+	if x != nil {
+		return x.CwdRemoved
+	}
+	return 0
+}
+
+func (x *Place) GetUmask() uint32 {
+	if x != nil {
+		return x.Umask
 	}
 	return 0
 }
@@ -1630,6 +1706,8 @@ type Thread struct {
 	WaitRemainingNs int64  `protobuf:"varint,25,opt,name=wait_remaining_ns,json=waitRemainingNs" json:"wait_remaining_ns,omitempty"`
 	SchedFlags      uint64 `protobuf:"varint,180,opt,name=sched_flags,json=schedFlags" json:"sched_flags,omitempty"`               // of sched_setattr(2): SCHED_FLAG_RESET_ON_FORK, …
 	SchedRuntimeNs  uint64 `protobuf:"varint,181,opt,name=sched_runtime_ns,json=schedRuntimeNs" json:"sched_runtime_ns,omitempty"` // its slice, where it has asked for one
+	Fs              *Place `protobuf:"bytes,420,opt,name=fs" json:"fs,omitempty"`                                                  // working directory and umask of its own (unshare(2)); none: the process's
+	FsOf            int32  `protobuf:"varint,421,opt,name=fs_of,json=fsOf" json:"fs_of,omitempty"`                                 // or those of another thread
 	RawTid          int32  `protobuf:"varint,200,opt,name=raw_tid,json=rawTid" json:"raw_tid,omitempty"`                           // without namespaces: tid for the kernel, at the checkpoint
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1637,7 +1715,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[8]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1727,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[8]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1740,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{8}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Thread) GetTid() int32 {
@@ -1854,6 +1932,20 @@ func (x *Thread) GetSchedRuntimeNs() uint64 {
 	return 0
 }
 
+func (x *Thread) GetFs() *Place {
+	if x != nil {
+		return x.Fs
+	}
+	return nil
+}
+
+func (x *Thread) GetFsOf() int32 {
+	if x != nil {
+		return x.FsOf
+	}
+	return 0
+}
+
 func (x *Thread) GetRawTid() int32 {
 	if x != nil {
 		return x.RawTid
@@ -1882,7 +1974,7 @@ type Mm struct {
 
 func (x *Mm) Reset() {
 	*x = Mm{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[9]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +1986,7 @@ func (x *Mm) String() string {
 func (*Mm) ProtoMessage() {}
 
 func (x *Mm) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[9]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +1999,7 @@ func (x *Mm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mm.ProtoReflect.Descriptor instead.
 func (*Mm) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{9}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Mm) GetStartCode() uint64 {
@@ -2015,7 +2107,7 @@ type Vma struct {
 
 func (x *Vma) Reset() {
 	*x = Vma{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[10]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2027,7 +2119,7 @@ func (x *Vma) String() string {
 func (*Vma) ProtoMessage() {}
 
 func (x *Vma) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[10]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2040,7 +2132,7 @@ func (x *Vma) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vma.ProtoReflect.Descriptor instead.
 func (*Vma) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{10}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Vma) GetStart() uint64 {
@@ -2145,7 +2237,7 @@ type Fd struct {
 
 func (x *Fd) Reset() {
 	*x = Fd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[11]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2249,7 @@ func (x *Fd) String() string {
 func (*Fd) ProtoMessage() {}
 
 func (x *Fd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[11]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2262,7 @@ func (x *Fd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fd.ProtoReflect.Descriptor instead.
 func (*Fd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{11}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Fd) GetNumber() int32 {
@@ -2235,7 +2327,7 @@ type OpenFile struct {
 
 func (x *OpenFile) Reset() {
 	*x = OpenFile{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2339,7 @@ func (x *OpenFile) String() string {
 func (*OpenFile) ProtoMessage() {}
 
 func (x *OpenFile) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[12]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2352,7 @@ func (x *OpenFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenFile.ProtoReflect.Descriptor instead.
 func (*OpenFile) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{12}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OpenFile) GetKind() OpenFile_Kind {
@@ -2499,7 +2591,7 @@ type EpollItem struct {
 
 func (x *EpollItem) Reset() {
 	*x = EpollItem{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +2603,7 @@ func (x *EpollItem) String() string {
 func (*EpollItem) ProtoMessage() {}
 
 func (x *EpollItem) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[13]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +2616,7 @@ func (x *EpollItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpollItem.ProtoReflect.Descriptor instead.
 func (*EpollItem) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{13}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *EpollItem) GetFd() int32 {
@@ -2566,7 +2658,7 @@ type InotifyWatch struct {
 
 func (x *InotifyWatch) Reset() {
 	*x = InotifyWatch{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2578,7 +2670,7 @@ func (x *InotifyWatch) String() string {
 func (*InotifyWatch) ProtoMessage() {}
 
 func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[14]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2591,7 +2683,7 @@ func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InotifyWatch.ProtoReflect.Descriptor instead.
 func (*InotifyWatch) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{14}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *InotifyWatch) GetWd() int32 {
@@ -2628,7 +2720,7 @@ type Timerfd struct {
 
 func (x *Timerfd) Reset() {
 	*x = Timerfd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2732,7 @@ func (x *Timerfd) String() string {
 func (*Timerfd) ProtoMessage() {}
 
 func (x *Timerfd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[15]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,7 +2745,7 @@ func (x *Timerfd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timerfd.ProtoReflect.Descriptor instead.
 func (*Timerfd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{15}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Timerfd) GetClockid() int32 {
@@ -2705,7 +2797,7 @@ type FileLock struct {
 
 func (x *FileLock) Reset() {
 	*x = FileLock{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2717,7 +2809,7 @@ func (x *FileLock) String() string {
 func (*FileLock) ProtoMessage() {}
 
 func (x *FileLock) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[16]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2730,7 +2822,7 @@ func (x *FileLock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileLock.ProtoReflect.Descriptor instead.
 func (*FileLock) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{16}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FileLock) GetKind() FileLock_Kind {
@@ -2800,7 +2892,7 @@ type JobFile struct {
 
 func (x *JobFile) Reset() {
 	*x = JobFile{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2812,7 +2904,7 @@ func (x *JobFile) String() string {
 func (*JobFile) ProtoMessage() {}
 
 func (x *JobFile) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[17]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +2917,7 @@ func (x *JobFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFile.ProtoReflect.Descriptor instead.
 func (*JobFile) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{17}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *JobFile) GetPath() string {
@@ -2951,7 +3043,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2963,7 +3055,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[18]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2976,7 +3068,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{18}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Object) GetKind() Object_Kind {
@@ -3056,7 +3148,7 @@ type IpcPerm struct {
 
 func (x *IpcPerm) Reset() {
 	*x = IpcPerm{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3068,7 +3160,7 @@ func (x *IpcPerm) String() string {
 func (*IpcPerm) ProtoMessage() {}
 
 func (x *IpcPerm) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[19]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3081,7 +3173,7 @@ func (x *IpcPerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
 func (*IpcPerm) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{19}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *IpcPerm) GetId() int32 {
@@ -3130,7 +3222,7 @@ type SysvSegment struct {
 
 func (x *SysvSegment) Reset() {
 	*x = SysvSegment{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3142,7 +3234,7 @@ func (x *SysvSegment) String() string {
 func (*SysvSegment) ProtoMessage() {}
 
 func (x *SysvSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[20]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3155,7 +3247,7 @@ func (x *SysvSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysvSegment.ProtoReflect.Descriptor instead.
 func (*SysvSegment) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{20}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SysvSegment) GetPerm() *IpcPerm {
@@ -3190,7 +3282,7 @@ type SysvSemaphores struct {
 
 func (x *SysvSemaphores) Reset() {
 	*x = SysvSemaphores{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3202,7 +3294,7 @@ func (x *SysvSemaphores) String() string {
 func (*SysvSemaphores) ProtoMessage() {}
 
 func (x *SysvSemaphores) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[21]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3215,7 +3307,7 @@ func (x *SysvSemaphores) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysvSemaphores.ProtoReflect.Descriptor instead.
 func (*SysvSemaphores) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{21}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SysvSemaphores) GetPerm() *IpcPerm {
@@ -3251,7 +3343,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3355,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[22]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +3368,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{22}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SemUndo) GetId() int32 {
@@ -3313,7 +3405,7 @@ type SysvQueue struct {
 
 func (x *SysvQueue) Reset() {
 	*x = SysvQueue{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3325,7 +3417,7 @@ func (x *SysvQueue) String() string {
 func (*SysvQueue) ProtoMessage() {}
 
 func (x *SysvQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[23]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3338,7 +3430,7 @@ func (x *SysvQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysvQueue.ProtoReflect.Descriptor instead.
 func (*SysvQueue) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{23}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SysvQueue) GetPerm() *IpcPerm {
@@ -3386,7 +3478,7 @@ type SysvMessage struct {
 
 func (x *SysvMessage) Reset() {
 	*x = SysvMessage{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3398,7 +3490,7 @@ func (x *SysvMessage) String() string {
 func (*SysvMessage) ProtoMessage() {}
 
 func (x *SysvMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[24]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3411,7 +3503,7 @@ func (x *SysvMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysvMessage.ProtoReflect.Descriptor instead.
 func (*SysvMessage) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{24}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SysvMessage) GetType() int64 {
@@ -3443,7 +3535,7 @@ type PosixQueue struct {
 
 func (x *PosixQueue) Reset() {
 	*x = PosixQueue{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3455,7 +3547,7 @@ func (x *PosixQueue) String() string {
 func (*PosixQueue) ProtoMessage() {}
 
 func (x *PosixQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[25]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3468,7 +3560,7 @@ func (x *PosixQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixQueue.ProtoReflect.Descriptor instead.
 func (*PosixQueue) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{25}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PosixQueue) GetName() string {
@@ -3523,7 +3615,7 @@ type PosixMessage struct {
 
 func (x *PosixMessage) Reset() {
 	*x = PosixMessage{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3535,7 +3627,7 @@ func (x *PosixMessage) String() string {
 func (*PosixMessage) ProtoMessage() {}
 
 func (x *PosixMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[26]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3548,7 +3640,7 @@ func (x *PosixMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixMessage.ProtoReflect.Descriptor instead.
 func (*PosixMessage) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{26}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PosixMessage) GetPriority() uint32 {
@@ -3587,7 +3679,7 @@ type Pty struct {
 
 func (x *Pty) Reset() {
 	*x = Pty{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3599,7 +3691,7 @@ func (x *Pty) String() string {
 func (*Pty) ProtoMessage() {}
 
 func (x *Pty) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[27]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3612,7 +3704,7 @@ func (x *Pty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pty.ProtoReflect.Descriptor instead.
 func (*Pty) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{27}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Pty) GetNumber() uint32 {
@@ -3722,7 +3814,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3734,7 +3826,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[28]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3747,7 +3839,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{28}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -3812,7 +3904,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3824,7 +3916,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[29]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3837,7 +3929,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{29}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Pipe) GetCapacity() uint32 {
@@ -3885,7 +3977,7 @@ type SocketPair struct {
 
 func (x *SocketPair) Reset() {
 	*x = SocketPair{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3897,7 +3989,7 @@ func (x *SocketPair) String() string {
 func (*SocketPair) ProtoMessage() {}
 
 func (x *SocketPair) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[30]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3910,7 +4002,7 @@ func (x *SocketPair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketPair.ProtoReflect.Descriptor instead.
 func (*SocketPair) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{30}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SocketPair) GetType() int32 {
@@ -3944,7 +4036,7 @@ type SocketEnd struct {
 
 func (x *SocketEnd) Reset() {
 	*x = SocketEnd{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3956,7 +4048,7 @@ func (x *SocketEnd) String() string {
 func (*SocketEnd) ProtoMessage() {}
 
 func (x *SocketEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[31]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3969,7 +4061,7 @@ func (x *SocketEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketEnd.ProtoReflect.Descriptor instead.
 func (*SocketEnd) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{31}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SocketEnd) GetClosed() bool {
@@ -4060,7 +4152,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4072,7 +4164,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[32]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4085,7 +4177,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{32}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Socket) GetDomain() int32 {
@@ -4212,7 +4304,7 @@ type SocketOption struct {
 
 func (x *SocketOption) Reset() {
 	*x = SocketOption{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4224,7 +4316,7 @@ func (x *SocketOption) String() string {
 func (*SocketOption) ProtoMessage() {}
 
 func (x *SocketOption) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[33]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4237,7 +4329,7 @@ func (x *SocketOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketOption.ProtoReflect.Descriptor instead.
 func (*SocketOption) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{33}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SocketOption) GetLevel() int32 {
@@ -4274,7 +4366,7 @@ type SocketMessage struct {
 
 func (x *SocketMessage) Reset() {
 	*x = SocketMessage{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4286,7 +4378,7 @@ func (x *SocketMessage) String() string {
 func (*SocketMessage) ProtoMessage() {}
 
 func (x *SocketMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[34]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4299,7 +4391,7 @@ func (x *SocketMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketMessage.ProtoReflect.Descriptor instead.
 func (*SocketMessage) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{34}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SocketMessage) GetData() []byte {
@@ -4340,7 +4432,7 @@ type Rlimit struct {
 
 func (x *Rlimit) Reset() {
 	*x = Rlimit{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4352,7 +4444,7 @@ func (x *Rlimit) String() string {
 func (*Rlimit) ProtoMessage() {}
 
 func (x *Rlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[35]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4365,7 +4457,7 @@ func (x *Rlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rlimit.ProtoReflect.Descriptor instead.
 func (*Rlimit) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{35}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Rlimit) GetSoft() uint64 {
@@ -4394,7 +4486,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4406,7 +4498,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[36]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4419,7 +4511,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{36}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SigAction) GetHandler() uint64 {
@@ -4459,7 +4551,7 @@ type Siginfo struct {
 
 func (x *Siginfo) Reset() {
 	*x = Siginfo{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4471,7 +4563,7 @@ func (x *Siginfo) String() string {
 func (*Siginfo) ProtoMessage() {}
 
 func (x *Siginfo) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[37]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4484,7 +4576,7 @@ func (x *Siginfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Siginfo.ProtoReflect.Descriptor instead.
 func (*Siginfo) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{37}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Siginfo) GetRaw() []byte {
@@ -4504,7 +4596,7 @@ type Itimer struct {
 
 func (x *Itimer) Reset() {
 	*x = Itimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4516,7 +4608,7 @@ func (x *Itimer) String() string {
 func (*Itimer) ProtoMessage() {}
 
 func (x *Itimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[38]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4529,7 +4621,7 @@ func (x *Itimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Itimer.ProtoReflect.Descriptor instead.
 func (*Itimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{38}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Itimer) GetValueNs() int64 {
@@ -4563,7 +4655,7 @@ type PosixTimer struct {
 
 func (x *PosixTimer) Reset() {
 	*x = PosixTimer{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4575,7 +4667,7 @@ func (x *PosixTimer) String() string {
 func (*PosixTimer) ProtoMessage() {}
 
 func (x *PosixTimer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[39]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4588,7 +4680,7 @@ func (x *PosixTimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixTimer.ProtoReflect.Descriptor instead.
 func (*PosixTimer) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{39}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PosixTimer) GetId() int32 {
@@ -4665,7 +4757,7 @@ type PageIndex struct {
 
 func (x *PageIndex) Reset() {
 	*x = PageIndex{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4677,7 +4769,7 @@ func (x *PageIndex) String() string {
 func (*PageIndex) ProtoMessage() {}
 
 func (x *PageIndex) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[40]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4690,7 +4782,7 @@ func (x *PageIndex) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageIndex.ProtoReflect.Descriptor instead.
 func (*PageIndex) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{40}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PageIndex) GetChunks() []*Chunk {
@@ -4720,7 +4812,7 @@ type Shared struct {
 
 func (x *Shared) Reset() {
 	*x = Shared{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[41]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4732,7 +4824,7 @@ func (x *Shared) String() string {
 func (*Shared) ProtoMessage() {}
 
 func (x *Shared) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[41]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4745,7 +4837,7 @@ func (x *Shared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shared.ProtoReflect.Descriptor instead.
 func (*Shared) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{41}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Shared) GetPid() int32 {
@@ -4788,7 +4880,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[42]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4800,7 +4892,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[42]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4813,7 +4905,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{42}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Chunk) GetFileOffset() uint64 {
@@ -4882,7 +4974,7 @@ type Extent struct {
 
 func (x *Extent) Reset() {
 	*x = Extent{}
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[43]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4894,7 +4986,7 @@ func (x *Extent) String() string {
 func (*Extent) ProtoMessage() {}
 
 func (x *Extent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_image_imagepb_image_proto_msgTypes[43]
+	mi := &file_internal_image_imagepb_image_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4907,7 +4999,7 @@ func (x *Extent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extent.ProtoReflect.Descriptor instead.
 func (*Extent) Descriptor() ([]byte, []int) {
-	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{43}
+	return file_internal_image_imagepb_image_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Extent) GetAddr() uint64 {
@@ -5014,7 +5106,7 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\vrealtime_ns\x18\x03 \x01(\x03R\n" +
 	"realtimeNs\x12-\n" +
 	"\x12monotonic_shift_ns\x18\xc8\x01 \x01(\x03R\x10monotonicShiftNs\x12+\n" +
-	"\x11boottime_shift_ns\x18\xc9\x01 \x01(\x03R\x0fboottimeShiftNs\"\x95\n" +
+	"\x11boottime_shift_ns\x18\xc9\x01 \x01(\x03R\x0fboottimeShiftNs\"\xc7\n" +
 	"\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
@@ -5061,13 +5153,20 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\bsem_undo\x18\xa0\x01 \x03(\v2\x13.esky.image.SemUndoR\asemUndo\x12 \n" +
 	"\vlock_future\x18\x8c\x01 \x01(\rR\n" +
 	"lockFuture\x12$\n" +
-	"\rexact_numbers\x18\xc9\x01 \x01(\bR\fexactNumbers\x12\x18\n" +
+	"\rexact_numbers\x18\xc9\x01 \x01(\bR\fexactNumbers\x12\x1a\n" +
+	"\bfiles_of\x18\xa4\x03 \x01(\x05R\afilesOf\x12\x14\n" +
+	"\x05fs_of\x18\xa5\x03 \x01(\x05R\x04fsOf\x12\x18\n" +
 	"\araw_pid\x18\xc8\x01 \x01(\x05R\x06rawPid\"-\n" +
 	"\x05State\x12\v\n" +
 	"\aRUNNING\x10\x00\x12\v\n" +
 	"\aSTOPPED\x10\x01\x12\n" +
 	"\n" +
-	"\x06ZOMBIE\x10\x02J\x06\b\x90\x03\x10\x91\x03\"\xf4\x06\n" +
+	"\x06ZOMBIE\x10\x02J\x06\b\x90\x03\x10\x91\x03\"P\n" +
+	"\x05Place\x12\x10\n" +
+	"\x03cwd\x18\x01 \x01(\tR\x03cwd\x12\x1f\n" +
+	"\vcwd_removed\x18\x02 \x01(\x04R\n" +
+	"cwdRemoved\x12\x14\n" +
+	"\x05umask\x18\x03 \x01(\rR\x05umask\"\xae\a\n" +
 	"\x06Thread\x12\x10\n" +
 	"\x03tid\x18\x01 \x01(\x05R\x03tid\x12\x12\n" +
 	"\x04comm\x18\x02 \x01(\tR\x04comm\x12\x16\n" +
@@ -5101,7 +5200,9 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x11wait_remaining_ns\x18\x19 \x01(\x03R\x0fwaitRemainingNs\x12 \n" +
 	"\vsched_flags\x18\xb4\x01 \x01(\x04R\n" +
 	"schedFlags\x12)\n" +
-	"\x10sched_runtime_ns\x18\xb5\x01 \x01(\x04R\x0eschedRuntimeNs\x12\x18\n" +
+	"\x10sched_runtime_ns\x18\xb5\x01 \x01(\x04R\x0eschedRuntimeNs\x12\"\n" +
+	"\x02fs\x18\xa4\x03 \x01(\v2\x11.esky.image.PlaceR\x02fs\x12\x14\n" +
+	"\x05fs_of\x18\xa5\x03 \x01(\x05R\x04fsOf\x12\x18\n" +
 	"\araw_tid\x18\xc8\x01 \x01(\x05R\x06rawTid\"\xc8\x02\n" +
 	"\x02Mm\x12\x1d\n" +
 	"\n" +
@@ -5462,7 +5563,7 @@ func file_internal_image_imagepb_image_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_image_imagepb_image_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_internal_image_imagepb_image_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(Process_State)(0),     // 0: esky.image.Process.State
 	(Vma_Kind)(0),          // 1: esky.image.Vma.Kind
@@ -5480,105 +5581,107 @@ var file_internal_image_imagepb_image_proto_goTypes = []any{
 	(*MappedFile)(nil),     // 13: esky.image.MappedFile
 	(*Clocks)(nil),         // 14: esky.image.Clocks
 	(*Process)(nil),        // 15: esky.image.Process
-	(*Thread)(nil),         // 16: esky.image.Thread
-	(*Mm)(nil),             // 17: esky.image.Mm
-	(*Vma)(nil),            // 18: esky.image.Vma
-	(*Fd)(nil),             // 19: esky.image.Fd
-	(*OpenFile)(nil),       // 20: esky.image.OpenFile
-	(*EpollItem)(nil),      // 21: esky.image.EpollItem
-	(*InotifyWatch)(nil),   // 22: esky.image.InotifyWatch
-	(*Timerfd)(nil),        // 23: esky.image.Timerfd
-	(*FileLock)(nil),       // 24: esky.image.FileLock
-	(*JobFile)(nil),        // 25: esky.image.JobFile
-	(*Object)(nil),         // 26: esky.image.Object
-	(*IpcPerm)(nil),        // 27: esky.image.IpcPerm
-	(*SysvSegment)(nil),    // 28: esky.image.SysvSegment
-	(*SysvSemaphores)(nil), // 29: esky.image.SysvSemaphores
-	(*SemUndo)(nil),        // 30: esky.image.SemUndo
-	(*SysvQueue)(nil),      // 31: esky.image.SysvQueue
-	(*SysvMessage)(nil),    // 32: esky.image.SysvMessage
-	(*PosixQueue)(nil),     // 33: esky.image.PosixQueue
-	(*PosixMessage)(nil),   // 34: esky.image.PosixMessage
-	(*Pty)(nil),            // 35: esky.image.Pty
-	(*Termios)(nil),        // 36: esky.image.Termios
-	(*Pipe)(nil),           // 37: esky.image.Pipe
-	(*SocketPair)(nil),     // 38: esky.image.SocketPair
-	(*SocketEnd)(nil),      // 39: esky.image.SocketEnd
-	(*Socket)(nil),         // 40: esky.image.Socket
-	(*SocketOption)(nil),   // 41: esky.image.SocketOption
-	(*SocketMessage)(nil),  // 42: esky.image.SocketMessage
-	(*Rlimit)(nil),         // 43: esky.image.Rlimit
-	(*SigAction)(nil),      // 44: esky.image.SigAction
-	(*Siginfo)(nil),        // 45: esky.image.Siginfo
-	(*Itimer)(nil),         // 46: esky.image.Itimer
-	(*PosixTimer)(nil),     // 47: esky.image.PosixTimer
-	(*PageIndex)(nil),      // 48: esky.image.PageIndex
-	(*Shared)(nil),         // 49: esky.image.Shared
-	(*Chunk)(nil),          // 50: esky.image.Chunk
-	(*Extent)(nil),         // 51: esky.image.Extent
+	(*Place)(nil),          // 16: esky.image.Place
+	(*Thread)(nil),         // 17: esky.image.Thread
+	(*Mm)(nil),             // 18: esky.image.Mm
+	(*Vma)(nil),            // 19: esky.image.Vma
+	(*Fd)(nil),             // 20: esky.image.Fd
+	(*OpenFile)(nil),       // 21: esky.image.OpenFile
+	(*EpollItem)(nil),      // 22: esky.image.EpollItem
+	(*InotifyWatch)(nil),   // 23: esky.image.InotifyWatch
+	(*Timerfd)(nil),        // 24: esky.image.Timerfd
+	(*FileLock)(nil),       // 25: esky.image.FileLock
+	(*JobFile)(nil),        // 26: esky.image.JobFile
+	(*Object)(nil),         // 27: esky.image.Object
+	(*IpcPerm)(nil),        // 28: esky.image.IpcPerm
+	(*SysvSegment)(nil),    // 29: esky.image.SysvSegment
+	(*SysvSemaphores)(nil), // 30: esky.image.SysvSemaphores
+	(*SemUndo)(nil),        // 31: esky.image.SemUndo
+	(*SysvQueue)(nil),      // 32: esky.image.SysvQueue
+	(*SysvMessage)(nil),    // 33: esky.image.SysvMessage
+	(*PosixQueue)(nil),     // 34: esky.image.PosixQueue
+	(*PosixMessage)(nil),   // 35: esky.image.PosixMessage
+	(*Pty)(nil),            // 36: esky.image.Pty
+	(*Termios)(nil),        // 37: esky.image.Termios
+	(*Pipe)(nil),           // 38: esky.image.Pipe
+	(*SocketPair)(nil),     // 39: esky.image.SocketPair
+	(*SocketEnd)(nil),      // 40: esky.image.SocketEnd
+	(*Socket)(nil),         // 41: esky.image.Socket
+	(*SocketOption)(nil),   // 42: esky.image.SocketOption
+	(*SocketMessage)(nil),  // 43: esky.image.SocketMessage
+	(*Rlimit)(nil),         // 44: esky.image.Rlimit
+	(*SigAction)(nil),      // 45: esky.image.SigAction
+	(*Siginfo)(nil),        // 46: esky.image.Siginfo
+	(*Itimer)(nil),         // 47: esky.image.Itimer
+	(*PosixTimer)(nil),     // 48: esky.image.PosixTimer
+	(*PageIndex)(nil),      // 49: esky.image.PageIndex
+	(*Shared)(nil),         // 50: esky.image.Shared
+	(*Chunk)(nil),          // 51: esky.image.Chunk
+	(*Extent)(nil),         // 52: esky.image.Extent
 }
 var file_internal_image_imagepb_image_proto_depIdxs = []int32{
 	12, // 0: esky.image.Image.host:type_name -> esky.image.Host
 	14, // 1: esky.image.Image.clocks:type_name -> esky.image.Clocks
 	15, // 2: esky.image.Image.processes:type_name -> esky.image.Process
-	20, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
-	26, // 4: esky.image.Image.objects:type_name -> esky.image.Object
-	37, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
-	38, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
-	25, // 7: esky.image.Image.job_files:type_name -> esky.image.JobFile
-	28, // 8: esky.image.Image.sysv_segments:type_name -> esky.image.SysvSegment
-	29, // 9: esky.image.Image.sysv_semaphores:type_name -> esky.image.SysvSemaphores
-	31, // 10: esky.image.Image.sysv_queues:type_name -> esky.image.SysvQueue
-	33, // 11: esky.image.Image.posix_queues:type_name -> esky.image.PosixQueue
-	35, // 12: esky.image.Image.ptys:type_name -> esky.image.Pty
+	21, // 3: esky.image.Image.open_files:type_name -> esky.image.OpenFile
+	27, // 4: esky.image.Image.objects:type_name -> esky.image.Object
+	38, // 5: esky.image.Image.pipes:type_name -> esky.image.Pipe
+	39, // 6: esky.image.Image.socket_pairs:type_name -> esky.image.SocketPair
+	26, // 7: esky.image.Image.job_files:type_name -> esky.image.JobFile
+	29, // 8: esky.image.Image.sysv_segments:type_name -> esky.image.SysvSegment
+	30, // 9: esky.image.Image.sysv_semaphores:type_name -> esky.image.SysvSemaphores
+	32, // 10: esky.image.Image.sysv_queues:type_name -> esky.image.SysvQueue
+	34, // 11: esky.image.Image.posix_queues:type_name -> esky.image.PosixQueue
+	36, // 12: esky.image.Image.ptys:type_name -> esky.image.Pty
 	11, // 13: esky.image.Image.origin:type_name -> esky.image.Origin
 	9,  // 14: esky.image.Image.foreign:type_name -> esky.image.Foreign
 	10, // 15: esky.image.Foreign.files:type_name -> esky.image.ForeignFile
 	13, // 16: esky.image.Host.files:type_name -> esky.image.MappedFile
 	0,  // 17: esky.image.Process.state:type_name -> esky.image.Process.State
-	16, // 18: esky.image.Process.threads:type_name -> esky.image.Thread
-	17, // 19: esky.image.Process.mm:type_name -> esky.image.Mm
-	18, // 20: esky.image.Process.vmas:type_name -> esky.image.Vma
-	19, // 21: esky.image.Process.fds:type_name -> esky.image.Fd
-	43, // 22: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
-	44, // 23: esky.image.Process.sigactions:type_name -> esky.image.SigAction
-	45, // 24: esky.image.Process.pending:type_name -> esky.image.Siginfo
-	46, // 25: esky.image.Process.itimers:type_name -> esky.image.Itimer
-	47, // 26: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
-	30, // 27: esky.image.Process.sem_undo:type_name -> esky.image.SemUndo
-	45, // 28: esky.image.Thread.pending:type_name -> esky.image.Siginfo
-	1,  // 29: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
-	51, // 30: esky.image.Vma.guards:type_name -> esky.image.Extent
-	2,  // 31: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
-	21, // 32: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
-	23, // 33: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
-	24, // 34: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
-	36, // 35: esky.image.OpenFile.termios:type_name -> esky.image.Termios
-	22, // 36: esky.image.OpenFile.inotify:type_name -> esky.image.InotifyWatch
-	40, // 37: esky.image.OpenFile.socket:type_name -> esky.image.Socket
-	3,  // 38: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
-	4,  // 39: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
-	5,  // 40: esky.image.Object.kind:type_name -> esky.image.Object.Kind
-	27, // 41: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
-	27, // 42: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
-	27, // 43: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
-	32, // 44: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
-	34, // 45: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
-	36, // 46: esky.image.Pty.termios:type_name -> esky.image.Termios
-	39, // 47: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
-	6,  // 48: esky.image.Socket.state:type_name -> esky.image.Socket.State
-	41, // 49: esky.image.Socket.options:type_name -> esky.image.SocketOption
-	42, // 50: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
-	50, // 51: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
-	49, // 52: esky.image.PageIndex.shared:type_name -> esky.image.Shared
-	51, // 53: esky.image.Shared.extents:type_name -> esky.image.Extent
-	7,  // 54: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
-	51, // 55: esky.image.Chunk.extents:type_name -> esky.image.Extent
-	56, // [56:56] is the sub-list for method output_type
-	56, // [56:56] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	17, // 18: esky.image.Process.threads:type_name -> esky.image.Thread
+	18, // 19: esky.image.Process.mm:type_name -> esky.image.Mm
+	19, // 20: esky.image.Process.vmas:type_name -> esky.image.Vma
+	20, // 21: esky.image.Process.fds:type_name -> esky.image.Fd
+	44, // 22: esky.image.Process.rlimits:type_name -> esky.image.Rlimit
+	45, // 23: esky.image.Process.sigactions:type_name -> esky.image.SigAction
+	46, // 24: esky.image.Process.pending:type_name -> esky.image.Siginfo
+	47, // 25: esky.image.Process.itimers:type_name -> esky.image.Itimer
+	48, // 26: esky.image.Process.posix_timers:type_name -> esky.image.PosixTimer
+	31, // 27: esky.image.Process.sem_undo:type_name -> esky.image.SemUndo
+	46, // 28: esky.image.Thread.pending:type_name -> esky.image.Siginfo
+	16, // 29: esky.image.Thread.fs:type_name -> esky.image.Place
+	1,  // 30: esky.image.Vma.kind:type_name -> esky.image.Vma.Kind
+	52, // 31: esky.image.Vma.guards:type_name -> esky.image.Extent
+	2,  // 32: esky.image.OpenFile.kind:type_name -> esky.image.OpenFile.Kind
+	22, // 33: esky.image.OpenFile.epoll:type_name -> esky.image.EpollItem
+	24, // 34: esky.image.OpenFile.timerfd:type_name -> esky.image.Timerfd
+	25, // 35: esky.image.OpenFile.locks:type_name -> esky.image.FileLock
+	37, // 36: esky.image.OpenFile.termios:type_name -> esky.image.Termios
+	23, // 37: esky.image.OpenFile.inotify:type_name -> esky.image.InotifyWatch
+	41, // 38: esky.image.OpenFile.socket:type_name -> esky.image.Socket
+	3,  // 39: esky.image.FileLock.kind:type_name -> esky.image.FileLock.Kind
+	4,  // 40: esky.image.JobFile.type:type_name -> esky.image.JobFile.Type
+	5,  // 41: esky.image.Object.kind:type_name -> esky.image.Object.Kind
+	28, // 42: esky.image.SysvSegment.perm:type_name -> esky.image.IpcPerm
+	28, // 43: esky.image.SysvSemaphores.perm:type_name -> esky.image.IpcPerm
+	28, // 44: esky.image.SysvQueue.perm:type_name -> esky.image.IpcPerm
+	33, // 45: esky.image.SysvQueue.messages:type_name -> esky.image.SysvMessage
+	35, // 46: esky.image.PosixQueue.messages:type_name -> esky.image.PosixMessage
+	37, // 47: esky.image.Pty.termios:type_name -> esky.image.Termios
+	40, // 48: esky.image.SocketPair.ends:type_name -> esky.image.SocketEnd
+	6,  // 49: esky.image.Socket.state:type_name -> esky.image.Socket.State
+	42, // 50: esky.image.Socket.options:type_name -> esky.image.SocketOption
+	43, // 51: esky.image.Socket.queue:type_name -> esky.image.SocketMessage
+	51, // 52: esky.image.PageIndex.chunks:type_name -> esky.image.Chunk
+	50, // 53: esky.image.PageIndex.shared:type_name -> esky.image.Shared
+	52, // 54: esky.image.Shared.extents:type_name -> esky.image.Extent
+	7,  // 55: esky.image.Chunk.codec:type_name -> esky.image.Chunk.Codec
+	52, // 56: esky.image.Chunk.extents:type_name -> esky.image.Extent
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_internal_image_imagepb_image_proto_init() }
@@ -5592,7 +5695,7 @@ func file_internal_image_imagepb_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_image_imagepb_image_proto_rawDesc), len(file_internal_image_imagepb_image_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

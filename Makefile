@@ -103,10 +103,10 @@ lab-slurm: build ## Start a Slurm of two hosts on this machine to play with
 lab-slurm-down: ## Stop that Slurm and remove its files
 	test/lab/slurm down
 
-lab-gridengine: build ## Start a Grid Engine of two hosts on this machine to play with
+lab-gridengine: build ## Start a Grid Engine on this machine to play with
 	test/lab/gridengine up
 	@echo
-	@echo "Two hosts are up."
+	@echo "Three hosts are up."
 	@echo "  test/lab/gridengine submit …   qsub, for instance with -ckpt esky -q batch.q"
 	@echo "  test/lab/gridengine help       what else there is"
 	@echo "  make lab-gridengine-down       to take it down again"

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/esky-hpc/esky/internal/engine"
+	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/sched"
 	"github.com/esky-hpc/esky/internal/store"
@@ -31,8 +32,10 @@ func (m *monitor) launch(ctx context.Context) (held bool, status int, err error)
 		m.orphan = nil
 	case m.hasImage():
 		held, status, err = m.resume(ctx)
-		if errors.As(err, new(*engine.MismatchError)) && m.goElsewhere(ctx, err) {
-			return true, sched.ExitAgain, nil
+		if errors.As(err, new(*engine.MismatchError)) {
+			if status, ok := m.goElsewhere(ctx, err); ok {
+				return true, status, nil
+			}
 		}
 		err = m.holdIfHopeless(ctx, err)
 	case len(m.command) == 0 || m.cfg.Generation != 0:
@@ -54,22 +57,22 @@ func (m *monitor) launch(ctx context.Context) (held bool, status int, err error)
 
 // goElsewhere gives a job that this host cannot resume back to the queue, for
 // another host, where the scheduler can do that.
-func (m *monitor) goElsewhere(ctx context.Context, why error) bool {
+func (m *monitor) goElsewhere(ctx context.Context, why error) (status int, ok bool) {
 	mover, ok := m.cfg.Adapter.(sched.Mover)
 	if !ok {
-		return false
+		return 0, false
 	}
 	a, ok := mover.Elsewhere(ctx, m.cfg.Facts, m.job, why.Error())
 	if !ok {
-		return false
+		return 0, false
 	}
 	m.note(Event{Level: Warning, Event: "left", Status: &a.Exit, Text: fmt.Sprintf("%v; %s", why, a.Note)})
 	m.release()
 	if !m.perform(ctx, a) {
-		return false
+		return 0, false
 	}
 	m.awaitKill(ctx, a.Stay)
-	return true
+	return a.Exit, true
 }
 
 // holdIfHopeless keeps a job in the queue, with the reason beside it, whose image
@@ -263,6 +266,9 @@ func (m *monitor) adopt(dir string) error {
 			m.key, strings.Join(meta.GetCommand(), " "), strings.Join(m.command, " "))})
 	}
 	m.command, m.cwd = meta.GetCommand(), meta.GetCwd()
+	if h := meta.GetHost(); h != nil {
+		m.cfg.Facts.ImageLabel = host.Label(h)
+	}
 	if f := meta.GetForeign(); f != nil && !m.cfg.Foreign {
 		return Fail(ExitCannot, "resume it with --provider "+f.GetProvider(), "image %s was made by provider %s", dir, f.GetProvider())
 	}

@@ -395,6 +395,28 @@ func TestHopelessJobIsHeldByStatus(t *testing.T) {
 	}
 }
 
+// A job that can go to another host does, with the status that its scheduler wants;
+// if that cannot be said it is held.
+func TestMismatchGoesElsewhere(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	r.signals <- unix.SIGTERM
+	r.want(99, "")
+	r.engine.onResume = func(context.Context, engine.ResumeOptions) error { return &engine.MismatchError{} }
+	again := r.again()
+	again.cfg.Adapter = fakeMover{r.adapter}
+	status, err := Run(context.Background(), again.cfg)
+	if status != 98 || err != nil || !slices.Contains(r.adapter.commands(), "not here") || len(r.adapter.held) > 0 {
+		t.Errorf("status %d, %v; the scheduler was told %q", status, err, r.adapter.commands())
+	}
+	again = r.again()
+	again.cfg.Adapter = fakeMover{r.adapter}
+	r.adapter.fail = errors.New("no answer")
+	if _, err := Run(context.Background(), again.cfg); Code(err) != ExitCannot || len(r.adapter.held) != 1 {
+		t.Errorf("%v; held %q", err, r.adapter.held)
+	}
+}
+
 func TestRunningJobIsConfined(t *testing.T) {
 	r := newRig(t)
 	r.adapter.job.Confine = [][]string{{"only", "here"}}

@@ -371,6 +371,13 @@ func (a *fakeAdapter) Hold(_ sched.Job, reason string) sched.Action {
 	return sched.Action{Commands: [][]string{{"hold", "7"}}, Exit: max(a.hold, sched.ExitCannot), Note: reason + "; held"}
 }
 
+// fakeMover is one that can send a job to another host.
+type fakeMover struct{ *fakeAdapter }
+
+func (fakeMover) Elsewhere(context.Context, sched.Facts, sched.Job, string) (sched.Action, bool) {
+	return sched.Action{Commands: [][]string{{"not", "here"}}, Exit: 98, Note: "elsewhere"}, true
+}
+
 func (a *fakeAdapter) ask(_ context.Context, argv ...string) (string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -46,11 +46,12 @@ type Facts struct {
 	Now     time.Time // when the adapter is asked
 	Stdout  Stream    // the monitor's descriptor 1
 
-	Read      func(path string) (string, error) // a small file that the scheduler wrote for the job
-	Leader    bool                              // the monitor leads its session: it is what the scheduler started
-	Began     time.Time                         // when that session began
-	HostLabel string                            // what kind of machine this is (package host); empty: not known
-	Start     int                               // a number that tells this session from all others
+	Read       func(path string) (string, error) // a small file that the scheduler wrote for the job
+	Leader     bool                              // the monitor leads its session: it is what the scheduler started
+	Began      time.Time                         // when that session began
+	HostLabel  string                            // what kind of machine this is (package host); empty: not known
+	ImageLabel string                            // what kind the image wants that this host cannot resume; empty: not known
+	Start      int                               // a number that tells this session from all others
 }
 
 // Stream says what a standard stream is connected to.

@@ -11,10 +11,12 @@
 //   - With "qsub -notify" a job gets SIGUSR1 before it is suspended and SIGUSR2
 //     before it is killed, 60 s ahead unless the queue says otherwise (notify).
 //     Without it the end of h_rt and qdel are SIGKILL at once.
-//   - s_rt sends SIGUSR1 at the limit, h_rt kills.
+//   - s_rt sends SIGUSR1 at the limit, s_cpu and s_vmem SIGXCPU; h_rt kills.
 //   - These signals go to all processes that have the job's supplementary group,
 //     which those in a pid namespace have too.
 //   - RESTARTED tells that a job has run before, not how often.
+//   - qalter changes the requests of a running job for its next start, all at once
+//     ("-l" replaces the hard ones); tasks of an array have one list.
 package gridengine
 
 import (
@@ -34,9 +36,6 @@ const (
 	exitError = 100
 )
 
-// notifyDelay is what queues grant by default between a warning and the kill.
-const notifyDelay = 60 * time.Second
-
 // Adapter implements sched.Adapter.
 type Adapter struct{ sched.Plain }
 
@@ -55,7 +54,7 @@ func (Adapter) Describe(ctx context.Context, f sched.Facts) (sched.Job, error) {
 	}
 	j := f.Named("sge", id)
 	j.Scheduler = "gridengine"
-	j.Spread = []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2}
+	j.Spread = []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGXCPU}
 	if f.Env("ENVIRONMENT") != "BATCH" {
 		j.NoReturn = "it is an interactive job"
 	}
@@ -66,39 +65,39 @@ func (Adapter) Describe(ctx context.Context, f sched.Facts) (sched.Job, error) {
 	}
 	rec := parse(out)
 	complete(&j, f, rec)
+	if strings.EqualFold(rec["notify"], "TRUE") {
+		j.Grace = notice(ctx, f)
+	}
+	if name := f.Env("SGE_CKPT_ENV"); name != "" && !migrates(ctx, f) {
+		j.Warnings = append(j.Warnings, "the checkpointing environment "+name+" is not esky's, and ends a job that is suspended without saving it: submit with -ckpt esky")
+	}
 	j.Confine = confine(ctx, f, rec)
 	return j, nil
 }
 
-// hostComplex is what setup and load-sensor give each host.
-const hostComplex = "esky_host"
+// migrates tells whether the job's checkpointing environment has esky save it.
+func migrates(ctx context.Context, f sched.Facts) bool {
+	out, err := f.Ask(ctx, "qconf", "-sckpt", f.Env("SGE_CKPT_ENV"))
+	return err == nil && strings.Contains(out, "ge-migrate")
+}
 
-// confine asks for the kind of host that the job runs on, which holds from its
-// next start on: qalter replaces the whole list. Not of an array, whose tasks have
-// one list, and only where the complex is there to be asked for.
-func confine(ctx context.Context, f sched.Facts, rec map[string]string) [][]string {
-	if f.HostLabel == "" || f.Env("SGE_TASK_ID") != "undefined" || rec["soft resource_list"] != "" {
-		return nil
-	}
-	complexes, err := f.Ask(ctx, "qconf", "-sc")
-	if err != nil || !strings.Contains(complexes, "\n"+hostComplex+" ") {
-		return nil
-	}
-	want := []string{hostComplex + "=" + f.HostLabel}
-	for r := range strings.SplitSeq(rec["hard resource_list"], ",") {
-		switch name, _, ok := strings.Cut(strings.TrimSpace(r), "="); {
-		case ok && name == hostComplex:
-			return nil // asked for already, or the user's own choice
-		case ok:
-			want = append(want, strings.TrimSpace(r))
+// notice is what the queue grants a job between a warning and the kill: a line
+// "notify  00:01:00", whose default that is.
+func notice(ctx context.Context, f sched.Facts) time.Duration {
+	out, _ := f.Ask(ctx, "qconf", "-sq", f.Env("QUEUE")) // nothing if it does not answer
+	for line := range strings.Lines(out) {
+		if w := strings.Fields(line); len(w) == 2 && w[0] == "notify" {
+			if span, ok := sched.Clock(w[1]); ok {
+				return span
+			}
 		}
 	}
-	return [][]string{{"qalter", "-l", strings.Join(want, ","), f.Env("JOB_ID")}}
+	return time.Minute
 }
 
 // complete adds what qstat tells of the job.
 func complete(j *sched.Job, f sched.Facts, rec map[string]string) {
-	limits := resources(rec["hard resource_list"])
+	limits := parseRequests(rec["hard resource_list"])
 	for _, name := range []string{"s_rt", "h_rt"} { // the later of the two overrules nothing: the earlier end counts
 		span, ok := sched.Clock(limits[name])
 		if !ok || f.Began.IsZero() {
@@ -108,9 +107,7 @@ func complete(j *sched.Job, f sched.Facts, rec map[string]string) {
 			j.End = end
 		}
 	}
-	if strings.EqualFold(rec["notify"], "TRUE") {
-		j.Grace = notifyDelay
-	} else if f.Env("SGE_CKPT_ENV") == "" {
+	if !strings.EqualFold(rec["notify"], "TRUE") && f.Env("SGE_CKPT_ENV") == "" {
 		j.Warnings = append(j.Warnings, "the job was submitted without -notify: qdel and suspension give it no time to save itself")
 	}
 	if strings.EqualFold(rec["restart"], "n") {
@@ -130,17 +127,6 @@ func parse(out string) map[string]string {
 		}
 	}
 	return rec
-}
-
-// resources reads "h_rt=3600,s_rt=3500".
-func resources(list string) map[string]string {
-	all := map[string]string{}
-	for r := range strings.SplitSeq(list, ",") {
-		if name, value, ok := strings.Cut(r, "="); ok {
-			all[strings.TrimSpace(name)] = value
-		}
-	}
-	return all
 }
 
 // Leave implements sched.Adapter.

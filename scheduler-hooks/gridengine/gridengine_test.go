@@ -28,7 +28,7 @@ const complexes = "#name shortcut type relop requestable consumable default urge
 	"esky_host           esky_host  RESTRING    ==      YES         NO         NONE     0\n"
 
 // Notices reach every process of a job.
-var notices = []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2}
+var notices = []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGXCPU}
 
 func TestAdapter(t *testing.T) {
 	leave := sched.Action{Exit: 99}
@@ -41,6 +41,20 @@ func TestAdapter(t *testing.T) {
 				Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, Spread: notices,
 				Grace: time.Minute, End: schedtest.Began.Add(3500 * time.Second),
 			},
+		},
+		"in a queue with another notice": {
+			Env:     map[string]string{"JOB_ID": "55", "SGE_TASK_ID": "undefined", "ENVIRONMENT": "BATCH", "QUEUE": "batch.q"},
+			Answers: map[string]string{"qstat -j 55": "notify: TRUE\n", "qconf -sq batch.q": "qname   batch.q\nnotify  00:00:10\n"},
+			Job:     sched.Job{Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, Spread: notices, Grace: 10 * time.Second},
+			Leave:   leave,
+		},
+		"in an environment of somebody else's": {
+			Env: map[string]string{"JOB_ID": "55", "SGE_TASK_ID": "undefined", "ENVIRONMENT": "BATCH", "SGE_CKPT_ENV": "blcr"},
+			Answers: map[string]string{
+				"qstat -j 55": "job_number: 55\n", "qconf -sckpt blcr": "ckpt_name          blcr\ninterface          userdefined\nmigr_command       none\n",
+			},
+			Job:   sched.Job{Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, Spread: notices},
+			Leave: leave, Warning: "blcr is not esky's",
 		},
 		"a task of an array, that is not warned": {
 			Env: task, Answers: map[string]string{"qstat -j 55": "job_number: 55\nhard resource_list: h_rt=60\n"}, Leave: leave,
@@ -63,6 +77,32 @@ func TestAdapter(t *testing.T) {
 				Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, Spread: notices, Grace: time.Minute,
 			},
 		},
+		"one that was sent away from other hosts": {
+			Env: env, Leave: leave, Answers: map[string]string{
+				"qstat -j 55": "hard resource_list: hostname=!n1\nnotify: TRUE\ncontext: esky_asks=hostname,esky_wrong_hosts=1\n", "qconf -sc": complexes,
+			},
+			Job: sched.Job{
+				Scheduler: "gridengine", ID: "55", Key: "sge-55", Sole: true, Attempt: 7, Spread: notices, Grace: time.Minute,
+				Confine: [][]string{{"qalter", "-dc", "esky_wrong_hosts", "55"}, {"qalter", "-l", "esky_host=kind-1,hostname=!n1", "55"}},
+			},
+		},
+		"a task that was": {
+			Env: task, Leave: leave, Answers: map[string]string{
+				"qstat -j 55": "hard resource_list: h_rt=60,hostname=((a)&!b)&!n1&!n2,esky_host=kind-1\nnotify: TRUE\n" +
+					"context: mine=1,esky_asks=esky_host+hostname,esky_wrong_hosts_3=2\n", "qconf -sc": complexes,
+			},
+			Job: sched.Job{
+				Scheduler: "gridengine", ID: "55.3", Key: "sge-55.3", Sole: true, Attempt: 7, Spread: notices, Grace: time.Minute,
+				End:     schedtest.Began.Add(time.Minute),
+				Confine: [][]string{{"qalter", "-dc", "esky_wrong_hosts_3,esky_asks", "-l", "h_rt=60,hostname=(a)&!b", "55"}},
+			},
+		},
+		"a task where another was": {
+			Env: task, Leave: leave, Answers: map[string]string{
+				"qstat -j 55": "hard resource_list: hostname=!n1\nnotify: TRUE\ncontext: esky_asks=hostname,esky_wrong_hosts_2=1\n", "qconf -sc": complexes,
+			},
+			Job: sched.Job{Scheduler: "gridengine", ID: "55.3", Key: "sge-55.3", Sole: true, Attempt: 7, Spread: notices, Grace: time.Minute},
+		},
 		"a task where hosts have labels": {
 			Env: task, Leave: leave, Answers: map[string]string{"qstat -j 55": "notify: TRUE\n", "qconf -sc": complexes},
 			Job: sched.Job{
@@ -83,10 +123,11 @@ func TestAdapter(t *testing.T) {
 
 func TestForecastInAnEnvironment(t *testing.T) {
 	env := map[string]string{"SGE_CKPT_ENV": "esky"}
-	f := schedtest.Case{Env: env}.Facts()
-	o := Adapter{}.Forecast(f, sched.Job{})
-	if !strings.Contains(o.Warned, "it moves") || len(o.Admin) != 0 {
-		t.Errorf("%+v", o)
+	for shown, ours := range map[string]bool{"migr_command       /opt/esky/bin/esky-hook ge-migrate $job_pid\n": true, "migr_command       none\n": false} {
+		o := Adapter{}.Forecast(schedtest.Case{Env: env, Answers: map[string]string{"qconf -sckpt esky": shown}}.Facts(), sched.Job{})
+		if strings.Contains(o.Warned, "it moves") != ours || (len(o.Admin) == 0) != ours {
+			t.Errorf("%s: %+v", shown, o)
+		}
 	}
 }
 

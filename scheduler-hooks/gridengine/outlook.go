@@ -2,7 +2,11 @@
 
 package gridengine
 
-import "github.com/esky-hpc/esky/internal/sched"
+import (
+	"context"
+
+	"github.com/esky-hpc/esky/internal/sched"
+)
 
 // Forecast implements sched.Forecaster.
 func (Adapter) Forecast(f sched.Facts, j sched.Job) sched.Outlook {
@@ -12,7 +16,7 @@ func (Adapter) Forecast(f sched.Facts, j sched.Job) sched.Outlook {
 		Output: f.Appended("Grid Engine appends to it"),
 		Admin:  []string{"a checkpointing environment lets suspended jobs move away: scheduler-hooks/gridengine"},
 	}
-	if f.Env("SGE_CKPT_ENV") != "" {
+	if f.Env("SGE_CKPT_ENV") != "" && migrates(context.Background(), f) {
 		o.Admin = nil
 		o.Warned = "suspension: its checkpointing environment saves the job, and it moves; qdel and h_rt are SIGKILL at once; s_rt sends SIGUSR1"
 	}

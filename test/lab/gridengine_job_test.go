@@ -62,17 +62,18 @@ func ge(t *testing.T, args ...string) string {
 
 func geRoot(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := geCommand(append([]string{"timeout", "30"}, args...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%q: %v: %s", args, err, out)
-	}
-	return string(out)
+	return geRootOn(t, "ctl", args...)
 }
 
-func geCommand(args ...string) *exec.Cmd {
-	cmd := exec.Command("./gridengine", append([]string{"exec", "ctl"}, args...)...)
+func geRootOn(t *testing.T, host string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("./gridengine", append([]string{"exec", host, "timeout", "30"}, args...)...)
 	cmd.Env = append(os.Environ(), "ESKY_LAB_USER=root")
-	return cmd
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %q: %v: %s", host, args, err, out)
+	}
+	return string(out)
 }
 
 // state is what qstat shows of the job: qw, r, s, Rq, Eqw …; empty once it has

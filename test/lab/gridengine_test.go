@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/esky-hpc/esky/test/harness"
 )
 
 // How qacct shows a run: failed and exit status.
@@ -87,6 +85,46 @@ func TestGridEngineSoftLimit(t *testing.T) {
 	j.awaitRun(3)
 	j.awaitSlices(3*time.Minute, done)
 	j.expect(rounds, "out")
+}
+
+// Where the host may not ask for the limits, the warning at s_rt is what there is.
+func TestGridEngineWarningAtTheSoftLimit(t *testing.T) {
+	t.Parallel()
+	// It sleeps most of the time, so that its two runs last as long on any machine.
+	j := geJob(t, "ge-usr1").submit("SGE_ROOT=/nowhere exec esky-wrap run -- ../count 1 25000 0", "-l", "s_rt=15", "-q", "batch.q")
+	j.awaitEnd(2*time.Minute, again, done)
+	j.expect(1, "out")
+	if said := j.read("err"); !strings.Contains(said, "limits are not known") || !strings.Contains(said, "USR1") {
+		t.Error("it did not leave for SIGUSR1:", said)
+	}
+}
+
+// At s_cpu comes SIGXCPU, to all processes of the job; the program lives.
+func TestGridEngineLimitOfCPUTime(t *testing.T) {
+	t.Parallel()
+	const rounds = 800
+	j := geJob(t, "ge-xcpu").submit(fmt.Sprintf("exec esky-wrap run -- ../count %d 0 0", rounds), "-l", "s_cpu=3", "-q", "batch.q")
+	j.awaitSlices(3*time.Minute, done)
+	j.expect(rounds, "out")
+	if said := j.read("err"); !strings.Contains(said, "XCPU") {
+		t.Error("it did not leave for SIGXCPU:", said)
+	}
+}
+
+// Of the environments of others most kill a job that is suspended, without a word:
+// esky says so at the start, and the last image of --every counts.
+func TestGridEngineAbruptEnvironment(t *testing.T) {
+	t.Parallel()
+	const rounds = 40
+	j := geJob(t, "ge-abrupt").submit(fmt.Sprintf("exec esky-wrap run --every 2s -- ../count %d 300 0", rounds), "-ckpt", "abrupt", "-q", "batch.q")
+	j.awaitImage(2)
+	ge(t, "qmod", "-sj", j.id)
+	j.awaitEnd(2*time.Minute, migrated+"137", done)
+	j.expect(rounds, "out")
+	j.wantRestarted("0 1")
+	if said := j.read("err"); !strings.Contains(said, "environment abrupt is not esky's") {
+		t.Error("nothing was said about it:", said)
+	}
 }
 
 // A task of an array is a job of its own.
@@ -208,31 +246,6 @@ func TestGridEngineDeletedJobStaysDeleted(t *testing.T) {
 	}
 }
 
-// Each host says what it is, and a job that runs there asks for the same: once it
-// is taken away it starts again on such a host only.
-func TestGridEngineHostLabel(t *testing.T) {
-	t.Parallel()
-	j := geJob(t, "ge-label")
-	label := "esky_host=" + strings.TrimSpace(gridengineLab.run(t, "exec", "n1", "/opt/esky/bin/esky-wrap", "host-label"))
-	j.await("two hosts with labels", time.Minute, func() bool {
-		return strings.Count(ge(t, "qhost", "-F", "esky_host"), label) == 2
-	})
-	const rounds = 30
-	j.submit(fmt.Sprintf("exec esky-wrap run -- ../count %d 300 0", rounds), "-ckpt", "esky", "-q", "batch.q", "-l", "h_rt=600")
-	j.awaitRound(3, "out")
-	j.await("its wish", time.Minute, func() bool {
-		shown := ge(t, "qstat", "-j", j.id)
-		return strings.Contains(shown, label) && strings.Contains(shown, "h_rt=600")
-	})
-	ge(t, "qmod", "-sj", j.id)
-	j.awaitRun(2)
-	runs := j.awaitEnd(2*time.Minute, migrated+"75", done)
-	j.expect(rounds, "out")
-	if got := runs[1]["category"]; !strings.Contains(got, label) {
-		t.Errorf("the second run was asked for with %q", got)
-	}
-}
-
 // A job of 8.1.9 that is suspended while its ckpt_command runs is lost: ours takes
 // no time. And one that is warned and saved periodically is never killed by qdel:
 // ours ends by itself.
@@ -290,7 +303,6 @@ func TestGridEngineForeignJobIsStopped(t *testing.T) {
 // A job that no host can resume is kept in the error state, where its user sees
 // it, and does not go round for ever.
 func TestGridEngineHopelessJobIsHeld(t *testing.T) {
-	needAll(t)
 	t.Parallel()
 	j := geJob(t, "ge-hopeless")
 	program := filepath.Join(j.dir, "count")
@@ -306,35 +318,10 @@ func TestGridEngineHopelessJobIsHeld(t *testing.T) {
 	j.awaitImage(1)
 	install("/bin/true") // nothing can resume an image without its program
 	j.await("the error state", 3*time.Minute, func() bool { return strings.HasPrefix(j.state(), "E") })
-	if n := len(j.hosts()); n > 7 {
-		t.Errorf("%d runs before it was held", n)
+	if h := j.hosts(); len(h) != 3 || h[1] == h[2] { // each host once, after the first run
+		t.Errorf("ran on %v before it was held", h)
 	}
 	if len(j.images()) == 0 || !strings.Contains(j.read("err"), "qmod -cj") {
 		t.Errorf("images %v", j.images())
-	}
-}
-
-// A host that dies takes no farewell: the last periodic image counts.
-func TestGridEngineHostFails(t *testing.T) {
-	needAll(t)
-	const rounds = 60 // not side by side with others: it would take theirs away
-	j := geJob(t, "ge-fails").submit(fmt.Sprintf("exec esky-wrap run --every 3s -- ../count %d 500 0", rounds),
-		"-ckpt", "esky", "-q", "batch.q", "-r", "y")
-	j.awaitRound(14, "out")
-	host := j.hosts()[0]
-	gridengineLab.run(t, "kill", host)
-	t.Cleanup(func() { gridengineLab.run(t, "restart", host) })
-	j.awaitRun(2)
-	j.await("its end", 3*time.Minute, func() bool { return j.state() == "" })
-	j.expect(rounds, "out")
-	if h := j.hosts(); len(h) != 2 || h[0] == h[1] {
-		t.Errorf("ran on %v", h)
-	}
-}
-
-func needAll(t *testing.T) {
-	t.Helper()
-	if !harness.All() {
-		t.Skip("takes minutes: only with ESKY_TEST=all (make test-all)")
 	}
 }

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Hosts of a lab on this machine, for "slurm" and "gridengine", which source
-# this and set before: here (this directory) and system (the name of the lab).
-# There are three: ctl, n1 and n2, each with a name, a network, processes and
-# local directories of its own, and with a shared /home. Their users are esk and
-# bob. No account, address or file of the machine itself is touched.
+# this and set before: here (this directory), system (the name of the lab), and
+# nodes, the hosts that there are besides ctl: n1, n2 and so on. Each has a name, a
+# network, processes and local directories of its own, and a shared /home. Their users
+# are esk and bob. No account, address or file of the machine itself is touched.
 # shellcheck disable=SC2034,SC2154 # what those scripts use, and set
 shopt -s nullglob
 repo=$(cd "$here/../.." && pwd)
 pointer=${XDG_RUNTIME_DIR:-/run}/esky-lab-$system
-hosts="ctl n1 n2"
+hosts="ctl $nodes"
 export PATH="$PATH:/usr/sbin:/sbin"
 
 say() { echo "lab: $*" >&2; }
@@ -92,10 +92,12 @@ start_network() {
 	in_host ctl ip link add br0 type bridge
 	in_host ctl ip addr add 10.77.0.1/24 dev br0
 	in_host ctl ip link set br0 up
-	plug n1 11
-	plug n2 12
+	local h
+	for h in $nodes; do plug "$h"; done
 }
-# plug HOST N: the other end is moved by the pid that this machine sees, so the
+# address HOST: that of n1 is 10.77.0.11.
+address() { echo "10.77.0.$((10 + ${1#n}))"; }
+# plug HOST: the other end is moved by the pid that this machine sees, so the
 # command runs in ctl's network only.
 plug() {
 	local ctl pid rest
@@ -104,7 +106,7 @@ plug() {
 	nsenter -t "$ctl" -n ip link del "v$1" 2>/dev/null || true
 	nsenter -t "$ctl" -n ip link add "v$1" type veth peer name eth0 netns "$pid"
 	nsenter -t "$ctl" -n ip link set "v$1" master br0 up
-	in_host "$1" ip addr add "10.77.0.$2/24" dev eth0
+	in_host "$1" ip addr add "$(address "$1")/24" dev eth0
 	in_host "$1" ip link set eth0 up
 }
 
@@ -164,7 +166,8 @@ write_users() {
 		echo "${f%:*}:*:19000:0:99999:7:::" >>"$e/shadow"
 		install -d -o "${f#*:}" -g "${f#*:}" "$lab/home/${f%:*}"
 	done
-	printf '127.0.0.1 localhost\n10.77.0.1 ctl\n10.77.0.11 n1\n10.77.0.12 n2\n' >"$e/hosts"
+	printf '127.0.0.1 localhost\n10.77.0.1 ctl\n' >"$e/hosts"
+	for f in $nodes; do echo "$(address "$f") $f" >>"$e/hosts"; done
 	cp "$here/$system-host" "$e/host"
 }
 
@@ -189,7 +192,7 @@ remove_lab() {
 # end_hosts: all of them, and those that a start left without a record.
 end_hosts() {
 	local h
-	for h in n2 n1 ctl; do pull_plug "$h"; done
+	for h in $nodes ctl; do pull_plug "$h"; done
 	end_unrecorded
 }
 
@@ -225,16 +228,13 @@ build_hook() {
 	(cd "$repo" && CGO_ENABLED=0 go build -o bin/esky-hook ./cmd/esky-hook)
 }
 
-# restart_host HOST: n1 or n2, without its daemons.
+# restart_host HOST: one of the nodes, without its daemons.
 restart_host() {
+	case " $nodes " in *" $1 "*) ;; *) die "only $nodes can be restarted" ;; esac
 	pull_plug "$1"
 	rm -rf "$lab/host/$1/overlay"
 	start_host "$1"
-	case $1 in
-	n1) plug n1 11 ;;
-	n2) plug n2 12 ;;
-	*) die "only n1 and n2 can be restarted" ;;
-	esac
+	plug "$1"
 }
 
 # lab_exec HOST CMD…: as the user ESKY_LAB_USER, or esk.

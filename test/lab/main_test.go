@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lab runs esky under real schedulers: clusters of three hosts on this
+// Package lab runs esky under real schedulers: clusters of some hosts on this
 // machine, started by the scripts "slurm" and "gridengine" in this directory. It
 // needs root, and minutes.
 //
@@ -59,7 +59,7 @@ func TestMain(m *testing.M) {
 func (c *cluster) need(t *testing.T) {
 	t.Helper()
 	if os.Getenv("ESKY_LAB") == "" {
-		t.Skip("starts a cluster of three hosts on this machine, for minutes: only with ESKY_LAB=1 (make test-lab)")
+		t.Skip("starts a cluster of hosts on this machine, for minutes: only with ESKY_LAB=1 (make test-lab)")
 	}
 	if os.Geteuid() != 0 {
 		t.Skip("the cluster needs root, for hosts with users and a network of their own")

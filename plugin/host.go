@@ -23,6 +23,8 @@ import (
 // HostConfig says which plugin to start, and how.
 type HostConfig struct {
 	Found
+	// Args are arguments for the program. Most have none.
+	Args []string
 	// Streams are the files that the plugin has as descriptors 3, 4, …: for the
 	// streams "fd:3", "fd:4" … of the jobs that it starts.
 	Streams []*os.File
@@ -66,7 +68,7 @@ func Open(c HostConfig) (*Plugin, error) {
 	}
 	p := &Plugin{
 		name: "plugin " + filepath.Base(path), sockets: sockets,
-		process: newProcess(path, c.Streams, newLogFilter(c.Log)),
+		process: newProcess(path, c.Args, c.Streams, newLogFilter(c.Log)),
 	}
 	p.patience = patience{or(c.Answer, defaultPatience.answer), or(c.Silence, defaultPatience.silence)}
 	p.client = goplugin.NewClient(&goplugin.ClientConfig{

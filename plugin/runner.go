@@ -32,8 +32,8 @@ type process struct {
 	err     error
 }
 
-func newProcess(path string, streams []*os.File, log *logFilter) *process {
-	cmd := exec.Command(path)
+func newProcess(path string, args []string, streams []*os.File, log *logFilter) *process {
+	cmd := exec.Command(path, args...)
 	cmd.Dir = "/"
 	cmd.ExtraFiles = streams
 	// What the scheduler or a terminal sends to our group is for us to interpret.

@@ -1,35 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// esky-provider serves esky's own way of saving jobs to any program that is a host
-// of plugins (package plugin): it starts, checkpoints and resumes jobs for it.
-// People do not start it.
+// esky-provider serves esky's own ways of saving jobs to any program that is a host
+// of plugins (package plugin): it starts, checkpoints and resumes jobs for it. Its
+// argument says which: native (also without one) or application. People do not
+// start it.
 package main
 
 import (
 	"fmt"
 	"os"
 
-	"github.com/esky-hpc/esky/internal/engine"
-	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/native"
+	"github.com/esky-hpc/esky/internal/providers"
 	"github.com/esky-hpc/esky/internal/version"
 	"github.com/esky-hpc/esky/plugin"
 )
 
 func main() {
-	// The workers of package engine and the helpers of package host are this same
-	// binary; they never come back.
-	if engine.WorkerMain(os.Args) {
+	if providers.Main(os.Args) {
 		return
 	}
+	name := native.Name
 	if len(os.Args) > 1 {
-		switch os.Args[1] {
-		case host.Verb:
-			host.ProbeMain(os.Args[2:])
-		case "--version":
-			fmt.Println("esky-provider", version.String())
-			return
-		}
+		name = os.Args[1]
 	}
-	plugin.Serve(plugin.ServeConfig{Provider: native.New(version.String())})
+	if name == "--version" {
+		fmt.Println("esky-provider", version.String())
+		return
+	}
+	make, known := providers.All[name]
+	if !known {
+		fmt.Fprintf(os.Stderr, "esky-provider: there is no provider %q here\n", name)
+		os.Exit(64) // EX_USAGE, sysexits.h
+	}
+	plugin.Serve(plugin.ServeConfig{Provider: make(version.String())})
 }

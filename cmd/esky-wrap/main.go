@@ -14,10 +14,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/esky-hpc/esky/internal/application"
-	"github.com/esky-hpc/esky/internal/engine"
-	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/monitor"
+	"github.com/esky-hpc/esky/internal/providers"
 	"github.com/esky-hpc/esky/internal/version"
 
 	// Each registers its adapter.
@@ -33,13 +31,8 @@ import (
 )
 
 func main() {
-	// The workers of package engine, the helpers of package host and the keepers of
-	// package application are this same binary; they never come back.
-	if engine.WorkerMain(os.Args) || application.KeeperMain(os.Args) {
+	if providers.Main(os.Args) {
 		return
-	}
-	if len(os.Args) > 1 && os.Args[1] == host.Verb {
-		host.ProbeMain(os.Args[2:])
 	}
 	os.Exit(run(os.Args))
 }

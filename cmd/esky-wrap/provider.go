@@ -11,20 +11,15 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/esky-hpc/esky/internal/application"
 	"github.com/esky-hpc/esky/internal/foreign"
 	"github.com/esky-hpc/esky/internal/image"
 	"github.com/esky-hpc/esky/internal/monitor"
 	"github.com/esky-hpc/esky/internal/native"
+	"github.com/esky-hpc/esky/internal/providers"
 	"github.com/esky-hpc/esky/internal/sched"
 	"github.com/esky-hpc/esky/internal/store"
 	"github.com/esky-hpc/esky/plugin"
 )
-
-// builtin are the providers besides our own engine that are part of this program.
-var builtin = map[string]func(version string) plugin.Provider{
-	application.Name: func(version string) plugin.Provider { return application.New(version) },
-}
 
 // chooseEngine sets the engine of the provider that was asked for. Without one it
 // is the provider that made the job's images, and our own where there are none.
@@ -61,7 +56,7 @@ func provider(c *cli.Context, name string, say func(text string)) (f foreign.Con
 	if f.Silence, err = silence(); err != nil {
 		return f, err
 	}
-	if make, ok := builtin[name]; ok {
+	if make, ok := providers.All[name]; ok {
 		f.Builtin = make(c.App.Version)
 	} else if f.Found, err = plugin.Find(plugin.ProviderPrefix, name); err != nil {
 		return f, pluginError(err)

@@ -66,10 +66,11 @@ var levels = map[string]int{
 	"cmd/esky-wrap":        7,
 	"cmd/esky-hook":        6,
 	"internal/native":      5,
+	"internal/providers":   6,
 	"internal/application": 5,
 	"internal/criu":        5,
 	"internal/dmtcp":       5,
-	"cmd/esky-provider":    6,
+	"cmd/esky-provider":    7,
 }
 
 // mayNot are imports of the standard library that a package must do without.

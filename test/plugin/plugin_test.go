@@ -42,7 +42,21 @@ const providerVar = "ESKY_TEST_PROVIDER"
 // it as an ordinary user.
 func TestConformance(t *testing.T) {
 	if path := os.Getenv(providerVar); path != "" {
-		plugintest.Provider(t, plugintest.ProviderCase{Open: opener(path), Close: closer, Exact: true})
+		t.Run("native", func(t *testing.T) {
+			t.Parallel()
+			plugintest.Provider(t, plugintest.ProviderCase{Open: opener(path), Close: closer, Exact: true})
+		})
+		t.Run("application", func(t *testing.T) {
+			t.Parallel()
+			config := filepath.Join(t.TempDir(), "config.toml")
+			if err := os.WriteFile(config, []byte("[ask]\nsignal = \"USR1\"\n[done]\nfile = \"state\"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			plugintest.Provider(t, plugintest.ProviderCase{
+				Open: opener(path, "application"), Close: closer, Exact: true,
+				Program: []string{"/bin/sh", "-c", "STATE=./state" + savesItself[2]}, Options: map[string]string{"config": config},
+			})
+		})
 		return
 	}
 	t.Parallel()
@@ -58,9 +72,11 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-func opener(path string) func(t *testing.T) plugin.Provider {
+func opener(path string, args ...string) func(t *testing.T) plugin.Provider {
 	return func(t *testing.T) plugin.Provider {
-		p, err := plugin.Open(plugin.HostConfig{Found: plugin.Found{Path: path}, StartTime: harness.Patience, Log: func(line string) { t.Log(line) }})
+		p, err := plugin.Open(plugin.HostConfig{
+			Found: plugin.Found{Path: path}, Args: args, StartTime: harness.Patience, Log: func(line string) { t.Log(line) },
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,6 +29,7 @@ type jobList struct {
 	Job    string      `json:"job"`
 	State  string      `json:"state"`
 	Images []imageInfo `json:"images"`
+	Unseen string      `json:"unseen_images,omitempty"` // where there may be more
 }
 
 func list(c *cli.Context) error {
@@ -48,19 +49,22 @@ func list(c *cli.Context) error {
 }
 
 func listed(p *monitor.Place) (jobList, error) {
-	images, err := imagesOf(p.Store)
-	return jobList{p.Job, p.State(), images}, err
+	images, err := imagesOf(p)
+	return jobList{p.Job, p.State(), images, p.Elsewhere()}, err
 }
 
 func table(w io.Writer, all []jobList) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "JOB\tSTATE\tIMAGE\tMADE\tSIZE")
 	for _, l := range all {
+		if l.Unseen != "" {
+			fmt.Fprintf(t, "%s\t%s\t?\tperhaps in %s\t\n", l.Job, l.State, l.Unseen)
+		}
 		if len(l.Images) == 0 {
 			fmt.Fprintf(t, "%s\t%s\t-\t\t\n", l.Job, l.State)
 		}
 		for _, g := range l.Images {
-			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", l.Job, l.State, g.Generation, g.Time.Format(time.DateTime), humanize.IBytes(uint64(g.Bytes)))
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s%s\n", l.Job, l.State, g.Generation, g.Time.Format(time.DateTime), humanize.IBytes(uint64(g.Bytes)), g.where())
 		}
 	}
 	return t.Flush()

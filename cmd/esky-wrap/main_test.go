@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -71,8 +72,14 @@ func fakeJob() {
 	images := flag.Int("images", 0, "")
 	done := flag.Int("done", -1, "")
 	arch := flag.String("arch", "", "")
+	local := flag.String("local", "", "")
+	near := flag.Bool("near", false, "")
 	flag.Parse()
-	if err := makeJob(*dir, flag.Arg(0), *images, *done, *arch); err != nil {
+	err := makeJob(*dir, flag.Arg(0), *images, *done, *arch)
+	if err == nil && *local != "" {
+		err = makeNear(*dir, flag.Arg(0), *local, *near)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -88,7 +95,8 @@ func makeJob(dir, job string, images, done int, arch string) error {
 		return err
 	}
 	for range images {
-		if err := makeImage(s, token, job, arch); err != nil {
+		p, err := s.Begin(token)
+		if err := makeImage(p, err, job, arch); err != nil {
 			return err
 		}
 	}
@@ -98,8 +106,37 @@ func makeJob(dir, job string, images, done int, arch string) error {
 	return nil
 }
 
-func makeImage(s *store.Store, token store.Token, job, arch string) error {
-	p, err := s.Begin(token)
+// makeNear says that images are in a place on a host, which is this one if there is
+// one there.
+func makeNear(dir, job, local string, here bool) error {
+	far, err := store.Existing(dir, job)
+	if err != nil {
+		return err
+	}
+	h, err := far.Holder()
+	if err != nil {
+		return err
+	}
+	h.Local = local
+	if !here {
+		return far.SetHolder(*h)
+	}
+	near, err := far.Near(local)
+	if err != nil {
+		return err
+	}
+	h.Local = near.Dir()
+	if h.Host, err = os.Hostname(); err != nil {
+		return err
+	}
+	if err := errors.Join(far.SetHolder(*h), near.Follow(*h)); err != nil {
+		return err
+	}
+	p, err := near.Begin(h.Token)
+	return makeImage(p, err, job, "")
+}
+
+func makeImage(p *store.Pending, err error, job, arch string) error {
 	if err != nil {
 		return err
 	}

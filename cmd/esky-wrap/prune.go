@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -11,15 +12,17 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/esky-hpc/esky/internal/monitor"
+	"github.com/esky-hpc/esky/internal/store"
 )
 
 func pruneCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "prune",
-		Usage:     "remove old images; the newest good one always stays",
-		UsageText: "esky-wrap prune [--keep N] [JOB…]",
+		Usage:     "remove old images; the newest good one stays, unless --all is said",
+		UsageText: "esky-wrap prune [--keep N] [JOB…]\n   esky-wrap prune --all JOB…",
 		Flags: []cli.Flag{
 			storeFlag(), &cli.IntFlag{Name: "keep", Value: 2, Usage: "good generations to keep, `N`"}, jsonFlag(),
+			&cli.BoolFlag{Name: "all", Usage: "remove every image of these jobs, which must not be running: they will not come back"},
 		},
 		Action: prune,
 	}
@@ -41,9 +44,16 @@ func prune(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	remove := func(p *monitor.Place) error { return p.Store.Prune(keep) }
+	if c.Bool("all") {
+		if _, err := names(c, 1, -1); err != nil {
+			return err
+		}
+		remove = removeAll
+	}
 	all := []pruned{}
 	for _, p := range found {
-		done, err := pruneOne(p, keep)
+		done, err := pruneOne(p, remove)
 		if err != nil {
 			return err
 		}
@@ -52,16 +62,29 @@ func prune(c *cli.Context) error {
 	return newUI(c.Bool("json"), false).answer(all, func(w io.Writer) error { return tellPruned(w, all) })
 }
 
-func pruneOne(p *monitor.Place, keep int) (pruned, error) {
+// removeAll forgets a job that nobody wants any more.
+func removeAll(p *monitor.Place) error {
+	lock, err := p.Store.TryLock()
+	if errors.Is(err, store.ErrLocked) {
+		return monitor.Fail(monitor.ExitAgain, "end it first", "%s is running: its images stay", p.Job)
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	return p.Store.RemoveImages()
+}
+
+func pruneOne(p *monitor.Place, remove func(*monitor.Place) error) (pruned, error) {
 	done := pruned{Job: p.Job, Removed: []uint32{}}
-	before, err := imagesOf(p.Store)
+	before, err := imagesOf(p)
 	if err != nil {
 		return done, err
 	}
-	if err := p.Store.Prune(keep); err != nil {
+	if err := remove(p); err != nil {
 		return done, err
 	}
-	after, err := imagesOf(p.Store)
+	after, err := imagesOf(p)
 	if err != nil {
 		return done, err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ type jobStatus struct {
 	Where   string            `json:"where,omitempty"`
 	Command []string          `json:"command,omitempty"`
 	Images  []imageInfo       `json:"images"`
+	Unseen  string            `json:"unseen_images,omitempty"` // where there may be more
 	Done    *store.DoneRecord `json:"done,omitempty"`
 	Monitor *monitor.State    `json:"monitor,omitempty"`
 	Ask     string            `json:"no_answer,omitempty"` // why the monitor did not say
@@ -45,18 +47,26 @@ type imageInfo struct {
 	Dir        string    `json:"dir"`
 	Time       time.Time `json:"time"`
 	Bytes      int64     `json:"bytes"`
+	Local      bool      `json:"local,omitempty"` // on this host only
 }
 
-func imagesOf(s *store.Store) ([]imageInfo, error) {
-	gens, err := s.Generations()
+func imagesOf(p *monitor.Place) ([]imageInfo, error) {
+	gens, err := p.Images()
 	if err != nil {
 		return nil, err
 	}
 	all := []imageInfo{}
 	for _, g := range gens {
-		all = append(all, imageInfo{g.Number, g.Dir, g.Time, g.Size})
+		all = append(all, imageInfo{g.Number, g.Dir, g.Time, g.Size, filepath.Dir(g.Dir) != p.Store.Dir()})
 	}
 	return all, nil
+}
+
+func (i imageInfo) where() string {
+	if i.Local {
+		return ", on this host only"
+	}
+	return ""
 }
 
 func showStatus(c *cli.Context) error {
@@ -100,9 +110,10 @@ const answerTime = 5 * time.Second
 func statusOf(ctx context.Context, p *monitor.Place) (jobStatus, error) {
 	s := jobStatus{Job: p.Job, State: p.State(), Done: p.Done}
 	var err error
-	if s.Images, err = imagesOf(p.Store); err != nil {
+	if s.Images, err = imagesOf(p); err != nil {
 		return s, err
 	}
+	s.Unseen = p.Elsewhere()
 	if p.Holder != nil {
 		s.Host, s.Where, s.Command = p.Holder.Host, monitor.Whereabouts(p.Holder), p.Holder.Command
 	}
@@ -152,8 +163,11 @@ func (s jobStatus) text() string {
 	}
 	for i, g := range s.Images {
 		if i == 0 {
-			add("newest image %d, %s, %s old", g.Generation, humanize.IBytes(uint64(g.Bytes)), time.Since(g.Time).Round(time.Second))
+			add("newest image %d, %s, %s old%s", g.Generation, humanize.IBytes(uint64(g.Bytes)), time.Since(g.Time).Round(time.Second), g.where())
 		}
+	}
+	if s.Unseen != "" {
+		add("newer images may be in %s", s.Unseen)
 	}
 	return strings.Join(lines, "\n") + "\n"
 }

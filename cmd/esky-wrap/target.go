@@ -67,7 +67,7 @@ func targets(c *cli.Context, name string) ([]target, error) {
 	if err != nil {
 		return nil, err
 	}
-	gens, err := p.Store.Generations()
+	gens, err := p.Images()
 	if err != nil {
 		return nil, err
 	}

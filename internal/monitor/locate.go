@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/esky-hpc/esky/internal/engine"
@@ -44,6 +45,38 @@ func Locate(dir, job string) (*Place, error) {
 	return p, nil
 }
 
+// Images are those of the store, and those on this host that have not been brought
+// there yet, newest first.
+func (p *Place) Images() ([]store.Generation, error) {
+	all, err := p.Store.Generations()
+	if err != nil || !p.Here || p.Holder.Local == "" {
+		return all, err
+	}
+	near, err := p.Store.ExistingNear(filepath.Dir(p.Holder.Local))
+	if err != nil {
+		return all, nil // brought, and removed
+	}
+	if believed, err := near.Believed(); err != nil || !believed {
+		return all, err
+	}
+	here, err := near.Generations()
+	for _, g := range here {
+		if !slices.ContainsFunc(all, func(f store.Generation) bool { return f.Number == g.Number }) {
+			all = append(all, g)
+		}
+	}
+	slices.SortFunc(all, func(a, b store.Generation) int { return int(b.Number) - int(a.Number) })
+	return all, err
+}
+
+// Elsewhere says where images may be that cannot be seen from here; empty: nowhere.
+func (p *Place) Elsewhere() string {
+	if p.Holder == nil || p.Here || p.Done != nil || p.Holder.Local == "" {
+		return ""
+	}
+	return p.Holder.Local + " on " + p.Holder.Host
+}
+
 // State is what a user calls it, without asking the monitor.
 func (p *Place) State() string {
 	switch {
@@ -54,7 +87,7 @@ func (p *Place) State() string {
 	case p.Done != nil:
 		return "finished"
 	}
-	if gens, err := p.Store.Generations(); err == nil && len(gens) > 0 {
+	if gens, err := p.Images(); err == nil && len(gens) > 0 {
 		return "saved"
 	}
 	return "not running"

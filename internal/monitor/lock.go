@@ -162,5 +162,8 @@ func (m *monitor) holder() store.Holder {
 	if m.proc != nil {
 		h.InitPid = m.proc.InitPid()
 	}
+	if m.near != nil {
+		h.Local = m.near.Dir()
+	}
 	return h
 }

@@ -3,8 +3,10 @@
 package monitor
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -83,6 +85,10 @@ func TestNearImageIsResumedOnItsHost(t *testing.T) {
 		t.Fatalf("images in the store: %v; notes %q", r.generations(), notes(t))
 	}
 	replaceFile(t, record, good)
+	wantPlace(t, r, []string{r.cfg.Local}, "")
+	replaceFile(t, record, bytes.Replace(good, []byte(hostname()), []byte("another"), 1))
+	wantPlace(t, r, nil, " on another")
+	replaceFile(t, record, good)
 	again := r.again()
 	again.start()
 	if texts := again.events.find("resumed"); len(texts) != 1 {
@@ -92,6 +98,35 @@ func TestNearImageIsResumedOnItsHost(t *testing.T) {
 	again.want(99, "")
 	if d := cmp.Diff([]uint32{2}, again.generations()); d != "" {
 		t.Error(d)
+	}
+	wantPlace(t, r, []string{r.cfg.Store}, "")
+	if h, err := r.store().Holder(); err != nil || h.Local != "" {
+		t.Errorf("the store does not know that it has all images: %+v, %v", h, err)
+	}
+}
+
+// wantPlace checks which images other commands see, by the directories that they are
+// below, and what they tell of those that they cannot see.
+func wantPlace(t *testing.T, r *rig, below []string, elsewhere string) {
+	t.Helper()
+	p, err := Locate(r.cfg.Store, "fake-7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, err := p.Images()
+	if err != nil || len(images) != len(below) {
+		t.Fatalf("images %v, %v", images, err)
+	}
+	for i, g := range images {
+		if !strings.HasPrefix(g.Dir, below[i]+"/") {
+			t.Errorf("image in %s, not below %s", g.Dir, below[i])
+		}
+	}
+	if e := p.Elsewhere(); (e == "") != (elsewhere == "") || !strings.HasSuffix(e, elsewhere) {
+		t.Errorf("elsewhere: %q", e)
+	}
+	if want := map[bool]string{true: "saved", false: "not running"}[len(below) > 0]; p.State() != want {
+		t.Errorf("state %s, not %s", p.State(), want)
 	}
 }
 

@@ -33,13 +33,26 @@ type Near struct {
 
 // Near opens the job's place below dir, and makes it if it is not there.
 func (s *Store) Near(dir string) (*Near, error) {
-	sum := sha256.Sum256([]byte(s.dir)) // jobs of one name in different stores
-	key := filepath.Base(s.dir)
-	near, err := Open(dir, key[:min(len(key), 150)]+"-"+hex.EncodeToString(sum[:5]))
+	return s.near(Open(dir, s.nearKey()))
+}
+
+// ExistingNear opens it only if it is there (ErrNoJob).
+func (s *Store) ExistingNear(dir string) (*Near, error) {
+	return s.near(Existing(dir, s.nearKey()))
+}
+
+func (s *Store) near(near *Store, err error) (*Near, error) {
 	if err != nil {
 		return nil, err
 	}
 	return &Near{Store: Store{dir: near.dir, fs: near.fs}, far: s}, nil
+}
+
+// nearKey tells jobs of one name in different stores apart.
+func (s *Store) nearKey() string {
+	sum := sha256.Sum256([]byte(s.dir))
+	key := filepath.Base(s.dir)
+	return key[:min(len(key), 150)] + "-" + hex.EncodeToString(sum[:5])
 }
 
 // Believed tells whether nobody has run the job since the images were written.
@@ -126,10 +139,24 @@ func (n *Near) Drain(ctx context.Context) (uint32, error) {
 // Discard removes the place, with all that is in it: the job may never come back to
 // this host.
 func (n *Near) Discard() error {
+	believed, err := n.Believed()
+	if err == nil && believed {
+		err = n.recordDiscarded()
+	}
 	if err := n.fs.RemoveAll(n.dir); err != nil {
 		return WriteError(n.dir, err)
 	}
-	return nil
+	return err
+}
+
+// recordDiscarded tells those who look at the store that it has all images.
+func (n *Near) recordDiscarded() error {
+	h, err := n.far.Holder()
+	if err != nil || h == nil || h.Local == "" {
+		return err
+	}
+	h.Local = ""
+	return n.far.SetHolder(*h)
 }
 
 // Stage brings the store's newest good image here, for a faster resume.

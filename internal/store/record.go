@@ -33,6 +33,7 @@ type Holder struct {
 	MonitorPid int
 	InitPid    int    // of the job, as the host counts
 	Socket     string // the monitor's control socket
+	Local      string `json:",omitempty"` // where on Host images may be that the store has not
 	Started    time.Time
 	End        time.Time // of the time limit; zero: none known
 	Command    []string

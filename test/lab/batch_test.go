@@ -34,7 +34,7 @@ func wholeResult(argument string) string {
 func TestWholeScript(t *testing.T) {
 	needQuietEnd(t)
 	t.Parallel()
-	etc := filepath.Join(filepath.Dir(filepath.Dir(home())), "etc")
+	etc := filepath.Join(labDir(), "etc")
 	for name, c := range map[string]struct {
 		needs, from string
 		env, args   []string
@@ -61,7 +61,7 @@ func TestWholeScript(t *testing.T) {
 			if n := len(j.hosts()); n != 1 {
 				t.Errorf("the script was begun %d times", n)
 			}
-			j.expectStates("PENDING", "FAILED")
+			j.expectStates("REQUEUED", "FAILED")
 		})
 	}
 }

@@ -36,7 +36,7 @@ func TestWrongHostIsExcluded(t *testing.T) {
 	}
 	j.awaitState(time.Minute, "COMPLETED", "0:0")
 	j.expect(rounds, "result")
-	j.expectStates("PENDING", "PENDING", "COMPLETED")
+	j.expectStates("REQUEUED", "REQUEUED", "COMPLETED")
 }
 
 // Where the site publishes the kinds of its hosts, a job that was saved waits for
@@ -77,7 +77,7 @@ func TestJobWaitsForItsKindOfHost(t *testing.T) {
 	}
 	j.awaitState(time.Minute, "COMPLETED", "0:0")
 	j.expect(rounds, "result")
-	j.expectStates("PENDING", "COMPLETED")
+	j.expectStates("REQUEUED", "COMPLETED")
 	// What the site has set itself stays, what another kernel was called goes.
 	rootOn(t, other, "/opt/esky/slurm/publish-label")
 	if got := features(t, other); got != "fast,"+label {

@@ -25,6 +25,7 @@ func TestCluster(t *testing.T) {
 	if got := j.read("log"); got != "run 0\nrun 1\n" {
 		t.Errorf("log %q", got)
 	}
+	j.expectStates("PREEMPTED", "COMPLETED")
 }
 
 func TestPreemptedJobResumesOnTheOtherHost(t *testing.T) {
@@ -35,6 +36,7 @@ func TestPreemptedJobResumesOnTheOtherHost(t *testing.T) {
 	occupy(t, j.hosts()[0], "30")
 	j.awaitState(3*time.Minute, "COMPLETED", "0:0")
 	j.expect(rounds, "out")
+	j.expectStates("PREEMPTED", "COMPLETED")
 	if h := j.hosts(); len(h) != 2 || h[0] == h[1] {
 		t.Errorf("ran on %v", h)
 	}
@@ -55,6 +57,7 @@ func TestPreemptionWithGraceTime(t *testing.T) {
 	}
 	j.awaitState(3*time.Minute, "COMPLETED", "0:0")
 	j.expect(rounds, "out")
+	j.expectStates("REQUEUED", "COMPLETED")
 }
 
 func TestJobLongerThanItsTimeLimit(t *testing.T) {
@@ -70,6 +73,7 @@ func TestJobLongerThanItsTimeLimit(t *testing.T) {
 	})
 	j.awaitState(3*time.Minute, "COMPLETED", "0:0")
 	j.expect(rounds, "out")
+	j.expectStates("REQUEUED", "COMPLETED")
 	after.awaitState(time.Minute, "COMPLETED", "0:0")
 	if after.read("seen") != j.read("out") {
 		t.Error("the dependant ran before the output was complete")
@@ -102,6 +106,11 @@ func TestArrayTaskRequeuesItselfOnly(t *testing.T) {
 			t.Errorf("task %s was restarted %s times", task, r)
 		}
 		j.expect(rounds, fmt.Sprintf("result.%d", i))
+		if task == leader {
+			j.expectStatesOf(task, nil, "REQUEUED", "COMPLETED")
+		} else {
+			j.expectStatesOf(task, nil, "COMPLETED")
+		}
 	}
 }
 
@@ -112,11 +121,12 @@ func TestRequeuedByItsUser(t *testing.T) {
 	j.awaitRound(8, "out")
 	on(t, "scontrol", "requeue", j.id)
 	j.await("its second run", time.Minute, func() bool { return len(j.hosts()) == 2 })
+	if c := j.show()["Comment"]; !strings.HasPrefix(c, "esky: ") {
+		t.Errorf("comment %q", c)
+	}
 	j.awaitState(time.Minute, "FAILED", "3:0") // the program's own exit status
 	j.expect(rounds, "out")
-	if r := j.show()["Restarts"]; r != "1" {
-		t.Errorf("restarted %s times", r)
-	}
+	j.expectStates("REQUEUED", "FAILED")
 }
 
 func TestCancelledJobStaysCancelled(t *testing.T) {
@@ -129,8 +139,14 @@ func TestCancelledJobStaysCancelled(t *testing.T) {
 	if rec := j.show(); rec["JobState"] != "CANCELLED" || rec["Restarts"] != "0" {
 		t.Errorf("the job came back: %v", rec)
 	}
-	if len(j.images()) == 0 {
-		t.Error("no image is left")
+	j.expectStates("CANCELLED")
+	key := "slurm-" + j.id
+	if len(j.images()) != 1 {
+		t.Errorf("%d images are left", len(j.images()))
+	}
+	on(t, "/opt/esky/bin/esky-wrap", "prune", "--store", j.name+"/.esky", "--all", key)
+	if len(j.images()) != 0 {
+		t.Error("an image is left that was pruned")
 	}
 }
 
@@ -154,6 +170,7 @@ func TestStepTakesTheJobAlong(t *testing.T) {
 	j.await("its requeue", time.Minute, func() bool { return j.show()["Restarts"] == "1" })
 	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
 	j.expect(rounds, "result")
+	j.expectStates("REQUEUED", "COMPLETED")
 }
 
 // Several commands of one script, one of them twice, and a requeue in the last.
@@ -171,6 +188,7 @@ exec esky-wrap run -- ../count 30 500 0 last`
 	}
 	j.expect(5, "first")
 	j.expect(30, "last")
+	j.expectStates("REQUEUED", "COMPLETED")
 }
 
 // The same line three times, and a requeue in the second: what is done is not
@@ -191,6 +209,7 @@ func TestLoopOfOneCommandLine(t *testing.T) {
 	if got, want := j.read("log"), strings.Repeat(string(once), 3); got != want {
 		t.Errorf("%d lines instead of %d", lines(), 3*rounds)
 	}
+	j.expectStates("REQUEUED", "COMPLETED")
 }
 
 // A job that cannot be resumed on any host must not go round for ever.
@@ -238,6 +257,7 @@ func TestHostFails(t *testing.T) {
 	j.await("its second run", 3*time.Minute, func() bool { return len(j.hosts()) == 2 })
 	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
 	j.expect(rounds, "out")
+	j.expectStates("NODE_FAIL", "COMPLETED")
 	if h := j.hosts(); h[0] == h[1] {
 		t.Errorf("ran on %v", h)
 	}

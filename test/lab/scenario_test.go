@@ -25,8 +25,8 @@ func TestPreemptedByCancelComesBack(t *testing.T) {
 		name, signal string
 		flags, want  []string
 	}{
-		{"told", "signal USR1", []string{"--signal=B:USR1@30"}, []string{"PENDING", "COMPLETED"}},
-		{"late", "signal TERM", nil, []string{"PREEMPTED", "PENDING", "COMPLETED"}},
+		{"told", "signal USR1", []string{"--signal=B:USR1@30"}, []string{"REQUEUED", "COMPLETED"}},
+		{"late", "signal TERM", nil, []string{"PREEMPTED", "REQUEUED", "COMPLETED"}},
 	}
 	rounds, seconds := 60, "12"
 	if !harness.All() { // the end of the grace time is seen late, at 20 seconds
@@ -69,6 +69,7 @@ func TestSignalBeforeTheLimit(t *testing.T) {
 			}
 			j.awaitState(3*time.Minute, "COMPLETED", "0:0")
 			j.expect(rounds, "result")
+			j.expectStates("REQUEUED", "COMPLETED")
 		})
 	}
 }
@@ -110,10 +111,33 @@ func TestStepOfSeveralTasks(t *testing.T) {
 	for i := range 2 {
 		j.expect(rounds, "result."+itoa(i))
 	}
-	j.expectStates("PENDING", "COMPLETED")
+	j.expectStates("REQUEUED", "COMPLETED")
 	if n := strings.Count(j.read("err"), "resumed "); n != 2 {
 		t.Errorf("%d of 2 tasks were resumed: %s", n, j.read("err"))
 	}
+}
+
+// Two equal lines that a script starts at once are two jobs, now and when they come back.
+func TestEqualLinesAtOnce(t *testing.T) {
+	needQuietEnd(t)
+	t.Parallel()
+	const rounds = 40
+	j := workplace(t, "twins").submit(fmt.Sprintf(`for i in 1 2; do srun --exact -n1 esky-wrap run -- sh -c '../count %d 300 0 result.$ESKY_JOB' & done
+wait`, rounds), "-p", "shared", "-n2", "-t", "10")
+	var results []string
+	j.await("both to run", time.Minute, func() bool {
+		results, _ = filepath.Glob(filepath.Join(j.dir, "result.*"))
+		return len(results) == 2
+	})
+	for _, r := range results {
+		j.awaitRound(8, filepath.Base(r))
+	}
+	on(t, "scontrol", "requeue", j.id)
+	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
+	for _, r := range results {
+		j.expect(rounds, filepath.Base(r))
+	}
+	j.expectStates("REQUEUED", "COMPLETED")
 }
 
 // The components of a heterogeneous job are requeued together, by the id of the
@@ -136,7 +160,7 @@ wait`, rounds), "-p", "shared", "-n1", "-t", "10", ":", "-p", "shared", "-n1", "
 	for i := range 2 {
 		j.expect(rounds, "result."+itoa(i))
 	}
-	j.expectStates("PENDING", "COMPLETED")
+	j.expectStates("REQUEUED", "COMPLETED")
 }
 
 // What stands before the command is run in each attempt, what stands after it
@@ -161,7 +185,7 @@ echo "after $?" >>log`, rounds), "-p", "shared", "-n1", "-t", "10")
 				t.Errorf("log %q", got)
 			}
 			j.expect(rounds, "result")
-			j.expectStates("PENDING", "COMPLETED")
+			j.expectStates("REQUEUED", "COMPLETED")
 		})
 	}
 }
@@ -197,7 +221,7 @@ func TestScriptThatRequeuesItself(t *testing.T) {
 	}
 	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
 	j.expect(40, "result")
-	j.expectStates("PENDING", "COMPLETED")
+	j.expectStates("REQUEUED", "COMPLETED")
 }
 
 // A launcher as submitit: python in a step, a handler of SIGUSR2 that would
@@ -216,29 +240,28 @@ func TestPythonLauncher(t *testing.T) {
 	if got := j.read("task.json"); got != `{"result": 499500, "requeued_by_launcher": 0}` {
 		t.Errorf("result %s", got)
 	}
-	j.expectStates("PENDING", "COMPLETED")
+	j.expectStates("REQUEUED", "COMPLETED")
 }
 
-// The backfill scheduler may grant less time than was asked for (--time-min): the
-// granted limit is what esky has to obey.
+// The backfill scheduler may grant less time than was asked for (--time-min), here
+// because one CPU of the host is reserved from then on: the granted limit is what
+// esky has to obey.
 func TestTimeMinimum(t *testing.T) {
-	if !harness.All() {
-		t.Skip("takes five minutes: only with ESKY_TEST=all")
-	}
 	needEsky(t)
-	const rounds = 180
-	first := workplace(t, "timemin-first").submit("exec sleep 110", "-p", "low", "-w", "n1", "--exclusive", "-t", "2")
-	first.awaitRun()
-	// Wants both hosts and waits for n1, so n2 is free for two minutes at most.
-	workplace(t, "timemin-wide").submit("exec sleep 5", "-p", "low", "-N2", "--exclusive", "-t", "1")
-	j := workplace(t, "timemin").submit(fmt.Sprintf("exec esky-wrap run -- ../count %d 1000 0", rounds), "-p", "low", "-t", "10", "--time-min=1")
+	t.Parallel()
+	rootOn(t, "ctl", "scontrol", "create", "reservation", "ReservationName=soon", "StartTime=now+130", "Duration=60", "Nodes=n2", "CoreCnt=1", "Users=root")
+	const rounds = 130
+	j := workplace(t, "timemin").submit(fmt.Sprintf("exec esky-wrap run -- ../count %d 1000 0", rounds),
+		"-p", "shared", "-w", "n2", "-n2", "-t", "10", "--time-min=1")
 	j.awaitRun()
-	rec := j.show()
-	if rec["TimeMin"] != "00:01:00" || rec["TimeLimit"] == "00:10:00" {
+	if rec := j.show(); rec["TimeMin"] != "00:01:00" || rec["TimeLimit"] != "00:02:00" {
 		t.Errorf("no shorter limit was granted: %v", rec)
 	}
-	j.awaitState(10*time.Minute, "COMPLETED", "0:0")
+	j.await("its requeue", 3*time.Minute, func() bool { return j.show()["Restarts"] == "1" })
+	rootOn(t, "ctl", "scontrol", "delete", "ReservationName=soon")
+	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
 	j.expect(rounds, "out")
+	j.expectStates("REQUEUED", "COMPLETED")
 }
 
 func (j *job) awaitRun() {

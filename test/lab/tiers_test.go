@@ -23,7 +23,7 @@ wait`
 // tiers gives the site a fast place on each host, and a job that uses it.
 func tiers(t *testing.T, name string, rounds int) *job {
 	t.Helper()
-	conf := filepath.Join(filepath.Dir(filepath.Dir(home())), "site/esky/slurm/esky.conf")
+	conf := filepath.Join(labDir(), "site/esky/slurm/esky.conf")
 	shipped, err := os.ReadFile(conf)
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func TestEpilogBringsTheImage(t *testing.T) {
 	}
 	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
 	j.expect(rounds, "result")
-	j.expectStates("PENDING", "COMPLETED")
+	j.expectStates("REQUEUED", "COMPLETED")
 	if !strings.Contains(j.read("err"), "resumed slurm-") {
 		t.Errorf("it was not resumed: %s", j.read("err"))
 	}

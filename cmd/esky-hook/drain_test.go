@@ -182,3 +182,30 @@ func TestStoreThatMoves(t *testing.T) {
 		t.Errorf("written to somebody else's directory: %v, %v", left, err)
 	}
 }
+
+// The store is on a file system that takes requests and answers none. The node waits
+// for it no longer than the site has said, and the next job's epilog not at all: it
+// starts nothing that could hang as well.
+func TestStoreThatHangs(t *testing.T) {
+	hook := hook(t)
+	uid := nobodys()
+	t.Cleanup(func() { _ = os.Remove(fmt.Sprint("/run/esky-hook/", uid)) })
+	root := twoPlaces(t, uid, func(image string) error { return os.WriteFile(filepath.Join(image, "pages"), []byte("x"), 0o600) })
+	asked := hangingMount(t, filepath.Join(root, "store"), uid)
+	out, err := hookFor(t, hook, "drain 3", uid)
+	if err == nil || !strings.Contains(out, "gave up after") || !strings.Contains(out, "cannot be killed") || asked() == 0 {
+		t.Fatalf("%v, %q", err, out)
+	}
+	begin, before := time.Now(), asked()
+	out, err = hookFor(t, hook, "drain 20", uid)
+	if took := time.Since(begin); err == nil || !strings.Contains(out, "an earlier one for user") || took > 10*time.Second {
+		t.Errorf("behind one that hangs: %v, %q, after %v", err, out, took)
+	}
+	if asked() != before {
+		t.Error("the file system was asked once more")
+	}
+	// Other users are not affected.
+	if out, err := hookFor(t, hook, "drain 3", nobodys()); err != nil || out != "" {
+		t.Errorf("another user: %v, %q", err, out)
+	}
+}

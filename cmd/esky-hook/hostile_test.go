@@ -61,7 +61,7 @@ func epilogFor(t *testing.T, hook string, uid int, env ...string) (string, error
 func hookFor(t *testing.T, hook, verb string, uid int, env ...string) (string, error) {
 	t.Helper()
 	u := strconv.Itoa(uid)
-	cmd := exec.Command(hook, verb)
+	cmd := exec.Command(hook, strings.Fields(verb)...)
 	cmd.Env = append([]string{"SLURM_JOB_ID=2147483640", "SLURM_JOB_UID=" + u, "SLURM_JOB_GID=" + u}, env...)
 	cmd.WaitDelay = time.Second
 	begin := time.Now()

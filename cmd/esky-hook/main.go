@@ -47,6 +47,9 @@ type verb struct {
 	env []string
 	// limit bounds it, whatever it waits for (a user's dead NFS server, …).
 	limit time.Duration
+	// inTurn says that it touches the user's own file systems: one at a time, and
+	// none behind one that hangs. The site may give another limit, in seconds.
+	inTurn bool
 }
 
 // verbs are all of them. A new one is a line here and a file that has its do.
@@ -60,12 +63,12 @@ var verbs = map[string]verb{
 		whose: slurmJob, do: epilog, limit: 8 * time.Second,
 	},
 	"drain": {
-		does:  "bring images that a killed job has left on this host to their store",
-		whose: slurmJobInGroups, do: drain, limit: 10 * time.Minute,
+		does:  "bring images that a killed job has left on this host to their store [SECONDS]",
+		whose: slurmJobInGroups, do: drain, limit: time.Minute, inTurn: true,
 	},
 	"stage": {
-		does:  "bring the image of a job that is run again to this host (ESKY_LOCAL)",
-		whose: slurmJobInGroups, do: stage, limit: 5 * time.Minute,
+		does:  "bring the image of a job that is run again to this host (ESKY_LOCAL) [SECONDS]",
+		whose: slurmJobInGroups, do: stage, limit: time.Minute, inTurn: true,
 		env: []string{commentVariable, dirVariable, localVariable},
 	},
 	"pbs-checkpoint": {
@@ -176,6 +179,12 @@ func (v verb) delegate(j job, args []string, env map[string]string) error {
 		env[key] = os.Getenv(key)
 	}
 	c := guard.Child{User: j.user, Args: append([]string{asUser}, args...), Limit: v.limit}
+	if v.inTurn && os.Geteuid() == 0 {
+		if err := takeTurn(&c, args[1:]); err != nil {
+			return err
+		}
+		defer c.Turn.Close()
+	}
 	for _, key := range slices.Sorted(maps.Keys(env)) {
 		if env[key] != "" {
 			c.Env = append(c.Env, key+"="+env[key])
@@ -191,6 +200,22 @@ func (v verb) delegate(j job, args []string, env map[string]string) error {
 		return errors.New(said)
 	}
 	guard.Log(program, fmt.Sprintf("%s: job %s: %s", args[0], j.id, said))
+	return err
+}
+
+// takeTurn waits for the child's turn, which is part of its time.
+func takeTurn(c *guard.Child, args []string) error {
+	begin := time.Now()
+	if len(args) > 0 {
+		seconds, err := guard.Number("the limit", args[0])
+		if err != nil {
+			return err
+		}
+		c.Limit = time.Duration(seconds) * time.Second
+	}
+	var err error
+	c.Turn, err = guard.TakeTurn(c.User, c.Limit)
+	c.Limit = max(c.Limit-time.Since(begin), time.Second)
 	return err
 }
 

@@ -5,6 +5,7 @@ package dump
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -63,6 +64,10 @@ func refuseProcess(tree freeze.Tree, ours namespaces, eye int, st *procfs.Stat, 
 	}
 	if strings.Contains(status.ThreadFeatures, "shstk") {
 		no("uses a shadow stack: start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")
+	}
+	if exe, err := procfs.Link(eye, "exe"); err == nil && filepath.Base(exe) == "srun" {
+		// Its sockets would be refused as well, but say less.
+		no("has started tasks that are not part of this job: save these where they run, by `srun esky-wrap run -- PROGRAM`, and not the script around them")
 	}
 	if tree.Adopted() {
 		if why := refuseAdopted(eye, st, status); len(why) > 0 {

@@ -18,6 +18,7 @@ type Child struct {
 	Args  []string
 	Env   []string // all that it has
 	Limit time.Duration
+	Turn  *Turn // kept until the child has ended; nil: it has none
 }
 
 const (
@@ -59,6 +60,9 @@ func (c Child) run(stdout, stderr *head) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	if c.Turn != nil {
+		cmd.ExtraFiles = []*os.File{c.Turn.file}
+	}
 	if os.Geteuid() == 0 {
 		cmd.SysProcAttr.Credential = c.credential()
 	}
@@ -77,6 +81,7 @@ func (c Child) run(stdout, stderr *head) error {
 	case <-ended:
 		return fmt.Errorf("gave up after %v", c.Limit)
 	case <-time.After(patience):
+		c.Turn.hangs(cmd.Process.Pid)
 		return fmt.Errorf("gave up after %v, and process %d cannot be killed: it waits for a file system", c.Limit, cmd.Process.Pid)
 	}
 }

@@ -192,3 +192,44 @@ func TestNumber(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 }
+
+// A turn lasts until the child that has it is gone, even if whoever took it is.
+func TestTurn(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("turns are root's to give")
+	}
+	user := User{UID: 1_899_000_000 + os.Getpid(), GID: 1}
+	take := func(limit time.Duration) (*Turn, error) { return TakeTurn(user, limit) }
+	turn, err := take(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(turn.file.Name())
+	cmd := exec.Command("sleep", "1000")
+	cmd.ExtraFiles = []*os.File{turn.file}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	turn.Close()
+	if _, err := take(200 * time.Millisecond); err == nil {
+		t.Fatal("two have the turn")
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if turn, err = take(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	// Nobody waits behind one that hangs, and its mark goes with its turn.
+	turn.hangs(os.Getpid())
+	begin := time.Now()
+	if _, err := take(time.Hour); err == nil || time.Since(begin) > time.Minute {
+		t.Errorf("%v after %v", err, time.Since(begin))
+	}
+	turn.Close()
+	for range 2 {
+		if turn, err = take(0); err != nil {
+			t.Fatal(err)
+		}
+		turn.Close()
+	}
+}

@@ -10,7 +10,8 @@ import (
 // Script is a job script as it lies on the disk, before it is submitted.
 type Script struct {
 	Options []string // of the directives, "--name=value" as two words
-	Lines   []string // what a shell would run, without comments
+	Late    []string // the last of them, which stand below the first command
+	Lines   []string // what a shell would run, without comments; those that go on are one
 }
 
 // A ScriptReader is an adapter that can say from a job script what would happen.
@@ -20,6 +21,12 @@ type ScriptReader interface {
 	Directive() string
 	// Read tells what the user should know or mend, one sentence each.
 	Read(Script) []string
+}
+
+// A Wrapper is one whose site can run whole scripts under esky.
+type Wrapper interface {
+	// Wraps tells whether the script asks for that.
+	Wraps(Script) bool
 }
 
 // ReadScript finds the scheduler that a script is for, by its directives, and
@@ -42,17 +49,23 @@ func ReadScript(text string) (ScriptReader, []string) {
 	if reader == nil {
 		return nil, parseScript(text, "").command()
 	}
+	if w, ok := reader.(Wrapper); ok && w.Wraps(s) {
+		return reader, reader.Read(s)
+	}
 	return reader, append(s.command(), reader.Read(s)...)
 }
 
 func parseScript(text, directive string) Script {
 	var s Script
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(strings.ReplaceAll(text, "\\\n", " ")) {
 		line = strings.TrimSpace(line)
 		rest, is := strings.CutPrefix(line, directive)
 		switch {
 		case directive != "" && is && (rest == "" || rest[0] == ' ' || rest[0] == '\t'):
 			s.Options = append(s.Options, options(rest)...)
+			if len(s.Lines) > 0 {
+				s.Late = append(s.Late, options(rest)...)
+			}
 		case line != "" && line[0] != '#':
 			s.Lines = append(s.Lines, line)
 		}
@@ -101,20 +114,4 @@ func (s Script) Value(names ...string) string {
 // Mentions tells whether a line of the script contains the text.
 func (s Script) Mentions(text string) bool {
 	return slices.ContainsFunc(s.Lines, func(l string) bool { return strings.Contains(l, text) })
-}
-
-// command tells how the script runs esky.
-func (s Script) command() []string {
-	at := slices.IndexFunc(s.Lines, func(l string) bool { return strings.Contains(l, "esky-wrap run") })
-	if at < 0 {
-		return []string{"the script does not run anything under esky: write \"exec esky-wrap run -- PROGRAM\" as its last line"}
-	}
-	var told []string
-	if line := s.Lines[at]; at == len(s.Lines)-1 && !strings.HasPrefix(line, "exec ") && !strings.Contains(line, "srun ") {
-		told = append(told, "the shell stays between the scheduler and esky-wrap, and signals to it do not reach esky: write \"exec esky-wrap run …\"")
-	}
-	if !s.Mentions("ESKY_STORE") && !s.Mentions("--store") {
-		told = append(told, "the store is .esky in the directory where the job starts: set ESKY_STORE or --store to a directory that all hosts share")
-	}
-	return told
 }

@@ -21,7 +21,7 @@ func site(t *testing.T, script, hook string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	short := regexp.MustCompile(`timeout -k 2 \d+ "\$hook"`).ReplaceAll(text, []byte(`timeout -k 1 1 "$$hook"`))
+	short := regexp.MustCompile(`timeout -k 2 \S+ "\$hook"`).ReplaceAll(text, []byte(`timeout -k 1 1 "$$hook"`))
 	if bytes.Equal(short, text) {
 		t.Fatalf("%s has no time-out", script)
 	}
@@ -73,12 +73,12 @@ func TestHooksCannotDrainANode(t *testing.T) {
 
 func TestHooksCallTheProgram(t *testing.T) {
 	for script, want := range map[string]string{
-		"prolog": "1 prolog 7 / \n1 stage 7 / /fast/esk\n",
-		"epilog": "1 epilog 7 / \n1 drain 7 / \n",
+		"prolog": "prolog 7 / \nstage 90 7 / /fast/esk\n",
+		"epilog": "epilog 7 / \ndrain 90 7 / \n",
 	} {
 		mark := filepath.Join(t.TempDir(), "mark")
-		path := site(t, script, `echo "$# $1 $SLURM_JOB_ID $(pwd) $ESKY_LOCAL" >>`+mark)
-		conf(t, path, "local=/fast/$user")
+		path := site(t, script, `echo "$* $SLURM_JOB_ID $(pwd) $ESKY_LOCAL" >>`+mark)
+		conf(t, path, "local=/fast/$user; limit=90")
 		cmd := exec.Command(path)
 		cmd.Env = []string{"SLURM_JOB_ID=7", "SLURM_JOB_USER=esk", "SLURM_JOB_RESTART_COUNT=1"}
 		if err := cmd.Run(); err != nil {

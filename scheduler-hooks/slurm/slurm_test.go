@@ -397,6 +397,7 @@ func TestDuration(t *testing.T) {
 }
 
 func TestScript(t *testing.T) {
+	const all = "#SBATCH --time=1 --requeue --open-mode=append --signal=B:USR1@60\n"
 	const run = "export ESKY_STORE=/s\nexec esky-wrap run -- ./p\n"
 	schedtest.Scripts(t, Adapter{}, map[string][]string{
 		"#SBATCH --time=1:00 --requeue --open-mode=append\n#SBATCH --signal=B:USR1@60 # early\n" + run: nil,
@@ -404,5 +405,18 @@ func TestScript(t *testing.T) {
 		"#SBATCH --signal=B:USR1@60\n#SBATCH --no-requeue -w n1\n" + run:                               {"--open-mode", "--no-requeue", "no --time", "n1"},
 		"#SBATCH --requeue --time=1 --open-mode=append\nexec ./p\n":                                    {"does not run anything", "KillWait"},
 		"#SBATCH --requeue --time=1 --open-mode=append --signal=B:TERM\nesky-wrap run -- ./p\n":        {"exec esky-wrap", "ESKY_STORE"},
+		all + "export ESKY_STORE=/s\nexec esky-wrap run \\\n -- ./p | tee log\n":                       {"in a pipeline"},
+		all + "export ESKY_STORE=/s\nexec esky-wrap run -- sh -c './p | tee log >x'\n":                 nil,
+		all + "export ESKY_STORE=/s\nesky-wrap run -- ./p >log 2>&1\necho done\n":                      {"the shell stays", "empties log"},
+		all + run + "cp result /home\n":                                                                {"cp result /home"},
+		all + "export ESKY_STORE=$TMPDIR/x\nexec esky-wrap run -- ./p >>log 2>&1\n":                    {"$TMPDIR/x is there on one host only"},
+		all + "export ESKY_STORE=/s\nsrun -n4 esky-wrap run -- ./p\necho done\n":                       nil,
+		all + "export ESKY_STORE=/s\ntrap f USR1\nesky-wrap run --name x -- ./p &\nwait\n":             nil,
+		all + "#SBATCH -N 2-4 --gres=gpu:2\n#SBATCH -G1\n" + run:                                       {"--nodes=2-4", "-G 1", "--gres gpu:2"},
+		all + "#SBATCH -N1 --gres=license:2\n" + run:                                                   nil,
+		all + "srun ./p\n":                                  {"does not run anything", "srun … esky-wrap run"},
+		all + "#SBATCH --esky\n./p\n":                       nil,
+		all + "#SBATCH --comment=esky:every=1h\nsrun ./p\n": {"drop --esky"},
+		"#SBATCH --time=1 --signal=B:USR1\nmodule x\n#SBATCH --requeue --open-mode=append\n" + run: {"ignores --requeue --open-mode append", "emptied", "JobRequeue"},
 	})
 }

@@ -93,7 +93,7 @@ func (b *Batch) Finish() error {
 			if breakpoint || b.pastEnd() {
 				return b.readResults()
 			}
-		case !sentMeanwhile(b.Tid, s):
+		case !sentMeanwhile(b.Tid, s), b.faulted(s):
 			return fmt.Errorf("thread %d %s in a batch%s", b.Tid, s, whereFault(b.Tid))
 		}
 		if err := Cont(b.Tid, passOn(s)); err != nil {
@@ -112,6 +112,17 @@ func (b *Batch) pastEnd() bool {
 	return err == nil && ReadMemory(b.Pid, regs.IP()-1, before[:]) == nil && before[0] == int3
 }
 
+// faulted says that the stub itself did something forbidden: its records are all
+// the memory that it touches.
+func (b *Batch) faulted(s Stop) bool {
+	if !isFault(s) {
+		return false
+	}
+	info, err := signalInfo(b.Tid)
+	end := b.Records + uint64(len(b.Calls)*recordSize)
+	return err != nil || b.Records <= info.addr && info.addr < end
+}
+
 // whereFault tells, of a thread that a signal stopped, who sent that and where it was.
 func whereFault(tid int) string {
 	info, err := signalInfo(tid)
@@ -125,20 +136,37 @@ func whereFault(tid int) string {
 
 // sentMeanwhile says that somebody sent SIGSTOP: first the signal is reported,
 // then the group-stop. The thread goes on with its batch even so, and the kernel
-// stops it again when it is let go. Or somebody sent SIGTRAP, which is kept.
+// stops it again when it is let go. Or somebody sent SIGTRAP, which is kept. Or the
+// program did something forbidden just before it was stopped, and the signal for that
+// waits, blocked: with a SIGTRAP the kernel takes it first all the same
+// (dequeue_synchronous_signal in kernel/signal.c).
 func sentMeanwhile(tid int, s Stop) bool {
 	if s.Event() == 0 && s.Signal() == unix.SIGTRAP {
 		keepStray(tid)
 		return true
 	}
-	return s.Event() == unix.PTRACE_EVENT_STOP || s.Event() == 0 && s.Signal() == unix.SIGSTOP
+	return s.Event() == unix.PTRACE_EVENT_STOP || s.Event() == 0 && s.Signal() == unix.SIGSTOP || isFault(s)
+}
+
+// isFault says that a thread stopped by a signal that the kernel sends to who does
+// something forbidden.
+func isFault(s Stop) bool {
+	if s.Event() != 0 {
+		return false
+	}
+	switch s.Signal() {
+	case unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGSYS:
+		return true
+	}
+	return false
 }
 
 // passOn is the signal that a thread gets after a stop in the middle of a batch:
-// SIGSTOP, the only one that cannot be blocked and does not kill.
+// SIGSTOP, the only one that cannot be blocked and does not kill, or one for a fault,
+// which is blocked and so waits again.
 func passOn(s Stop) unix.Signal {
-	if s.Event() == 0 && s.Signal() == unix.SIGSTOP {
-		return unix.SIGSTOP
+	if s.Event() == 0 && s.Signal() == unix.SIGSTOP || isFault(s) {
+		return s.Signal()
 	}
 	return 0
 }

@@ -4,6 +4,7 @@ package tracee
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
@@ -218,6 +219,42 @@ func TestForeignTrapSwallowsOurs(t *testing.T) {
 	}
 	if !strays[c.pid].toThread {
 		t.Error("the SIGTRAP is not kept for the program")
+	}
+}
+
+// TestFaultOfTheProgram: a signal for something forbidden that the program did just
+// before it was stopped comes ahead of the breakpoint's, though it is blocked, and
+// waits for the program still when the batch is through.
+func TestFaultOfTheProgram(t *testing.T) {
+	c := newChild(t)
+	must(t, SetSigmask(c.pid, ^uint64(1<<(unix.SIGTRAP-1))))
+	info := make([]byte, siginfoSize)
+	const accerr, addr = 2, 0x7000
+	binary.LittleEndian.PutUint32(info, uint32(unix.SIGSEGV))
+	binary.LittleEndian.PutUint32(info[8:], accerr)
+	binary.LittleEndian.PutUint64(info[16:], addr)
+	at := c.area + 32<<10
+	must(t, WriteMemory(c.pid, at, info))
+	fault := Sys("rt_tgsigqueueinfo", unix.SYS_RT_TGSIGQUEUEINFO, uint64(c.pid), uint64(c.pid), uint64(unix.SIGSEGV), at)
+	getpid := Sys("getpid", unix.SYS_GETPID)
+	must(t, c.batch(fault, getpid).Run(c.code))
+	must(t, c.batch(getpid).Run(c.code))
+	if getpid.Result != int64(c.pid) {
+		t.Errorf("getpid gave %d", getpid.Result)
+	}
+	waiting, err := Pending(c.pid, false)
+	must(t, err)
+	if len(waiting) != 1 || !bytes.Equal(waiting[0][:24], info[:24]) {
+		t.Errorf("what waits for the program is %x, not %x", waiting, info[:24])
+	}
+}
+
+// TestFaultOfTheStub: records that are not there end the batch.
+func TestFaultOfTheStub(t *testing.T) {
+	c := newChild(t)
+	b := c.batch(Sys("getpid", unix.SYS_GETPID), Sys("munmap", unix.SYS_MUNMAP, c.area, 1<<12), Sys("getpid", unix.SYS_GETPID))
+	if err := b.Run(c.code); err == nil || !strings.Contains(err.Error(), "in a batch") {
+		t.Errorf("error %v", err)
 	}
 }
 

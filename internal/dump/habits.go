@@ -22,11 +22,16 @@ type habits struct{ keepCaps, mdwe, merge, xcomp *tracee.Call }
 
 // newHabits adds the questions to a batch, with room for one word at an address.
 func newHabits(add func(*tracee.Call) *tracee.Call, at uint64) *habits {
+	ask := func(name string, nr uintptr, args ...uint64) *tracee.Call {
+		c := add(tracee.Sys(name, nr, args...))
+		c.Asks = true
+		return c
+	}
 	return &habits{
-		keepCaps: add(tracee.Sys("prctl", unix.SYS_PRCTL, unix.PR_GET_KEEPCAPS)),
-		mdwe:     add(tracee.Sys("prctl", unix.SYS_PRCTL, prGetMDWE)),
-		merge:    add(tracee.Sys("prctl", unix.SYS_PRCTL, prGetMemoryMerge)),
-		xcomp:    add(tracee.Sys("arch_prctl", unix.SYS_ARCH_PRCTL, archGetXcompPerm, at)),
+		keepCaps: ask("prctl", unix.SYS_PRCTL, unix.PR_GET_KEEPCAPS),
+		mdwe:     ask("prctl", unix.SYS_PRCTL, prGetMDWE),
+		merge:    ask("prctl", unix.SYS_PRCTL, prGetMemoryMerge),
+		xcomp:    ask("arch_prctl", unix.SYS_ARCH_PRCTL, archGetXcompPerm, at),
 	}
 }
 

@@ -139,6 +139,10 @@ func TestBatch(t *testing.T) {
 	if st, err := procfs.ReadStat(c.pid, 0); err != nil || st.Comm != "renamed" {
 		t.Errorf("the call after the one that failed was not made: %q %v", st.Comm, err)
 	}
+	bad.Asks, bad.Result = true, 0
+	if err := b.Run(c.code); err != nil || bad.Err() == nil {
+		t.Errorf("a question that was answered with an error: %v, its own error %v", err, bad.Err())
+	}
 }
 
 func TestBatchStopsOnError(t *testing.T) {

@@ -34,6 +34,14 @@ func main() {
 	if providers.Main(os.Args) {
 		return
 	}
+	if os.Getpid() == 1 {
+		code, err := asFirst(os.Args)
+		if err != nil {
+			newUI(wantsJSON(os.Args), false).fail(err)
+			code = monitor.Code(err)
+		}
+		os.Exit(code)
+	}
 	os.Exit(run(os.Args))
 }
 

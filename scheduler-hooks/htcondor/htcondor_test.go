@@ -3,6 +3,7 @@
 package htcondor
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,6 +79,23 @@ func TestNoAd(t *testing.T) {
 		c := schedtest.Case{Env: map[string]string{"_CONDOR_JOB_AD": "/ad"}, Files: map[string]string{"/ad": text}}
 		if j, err := (Adapter{}).Describe(t.Context(), c.Facts()); err == nil {
 			t.Errorf("%q: %+v", text, j)
+		}
+	}
+}
+
+// The submit file says what Leave and Hold rely on, and takes the store along.
+func TestSubmitFile(t *testing.T) {
+	text, err := os.ReadFile("job.sub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Join(strings.Fields(string(text)), " ")
+	for _, part := range []string{
+		fmt.Sprintf("checkpoint_exit_code = %d ", exitCheckpointed), fmt.Sprintf("on_exit_hold = ExitCode == %d ", sched.ExitCannot),
+		`"run --store .esky -- `, "transfer_checkpoint_files = .esky, out ", " output = out ", "job_max_vacate_time = ",
+	} {
+		if !strings.Contains(words, part) {
+			t.Errorf("no %q", part)
 		}
 	}
 }

@@ -3,6 +3,9 @@
 package kubernetes
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,4 +32,20 @@ func TestAdapter(t *testing.T) {
 			Warning: "ESKY_K8S_JOB", Leave: sched.Action{Exit: 75},
 		},
 	})
+}
+
+// What the manifest says twice is the same, and what it has to say is there.
+func TestManifest(t *testing.T) {
+	text, err := os.ReadFile("job.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"terminationGracePeriodSeconds: 120\n", `{name: ` + graceVar + `, value: "120"}`, "name: " + jobVar + "\n", "batch.kubernetes.io/job-name",
+		fmt.Sprintf("values: [%d]", sched.ExitAgain), fmt.Sprintf("values: [%d]", sched.ExitCannot), "/esky-wrap, run, --, ", "restartPolicy: Never",
+	} {
+		if !strings.Contains(string(text), line) {
+			t.Errorf("no %q", line)
+		}
+	}
 }

@@ -3,6 +3,8 @@
 package nomad
 
 import (
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,4 +32,20 @@ func TestAdapter(t *testing.T) {
 			Warning: "ESKY_NOMAD_GRACE", Leave: sched.Action{Exit: 75},
 		},
 	})
+}
+
+// What the job's file says twice is the same, and what it has to say is there.
+func TestJobFile(t *testing.T) {
+	text, err := os.ReadFile("job.nomad.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Join(strings.Fields(string(text)), " ")
+	for _, part := range []string{
+		`kill_timeout = "120s"`, graceVar + ` = "120"`, `kill_signal = "SIGTERM"`, `args = ["run", "--", `, "ESKY_STORE = ", "restart {", "reschedule {",
+	} {
+		if !strings.Contains(words, part) {
+			t.Errorf("no %q", part)
+		}
+	}
 }

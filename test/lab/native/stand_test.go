@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package native tests the checkpoint interfaces of schedulers that cannot be had
-// here: the real programs are called as those schedulers document that they call
-// them, on real jobs.
+// Package native tests the interfaces of schedulers that cannot be had here: the
+// real programs are called, or started, as those schedulers document that they do,
+// with real jobs.
 package native
 
 import (

@@ -10,6 +10,12 @@ import (
 	"github.com/esky-hpc/esky/test/harness"
 )
 
+// asks is a program that asks for a checkpoint when it is told to.
+func asks(t *testing.T, j *harness.Job) []string {
+	source := filepath.Join(harness.Root(), "test/plugin/programs/asks.c")
+	return []string{harness.Compile(t, j.Path("asks"), source, "gcc", "-I", filepath.Join(harness.Root(), "shim"))}
+}
+
 // TestAsks: a program that asks for a checkpoint gets one from a provider that is a
 // plugin, and finds itself resumed in the call; also after the plugin was exchanged.
 func TestAsks(t *testing.T) {
@@ -18,7 +24,7 @@ func TestAsks(t *testing.T) {
 	}
 	t.Parallel()
 	j := badJob(t, "good")
-	j.Argv = []string{harness.Compile(t, j.Path("asks"), filepath.Join(harness.Root(), "test/plugin/programs/asks.c"), "gcc", "-I", filepath.Join(harness.Root(), "shim"))}
+	j.Argv = asks(t, j)
 	r := j.Start()
 	answers := ""
 	ask := func(what, answer string) {

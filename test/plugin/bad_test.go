@@ -46,6 +46,9 @@ func misbehave(kind string) {
 		sets[9] = sets[plugin.ProtocolVersion]
 		goplugin.Serve(&goplugin.ServeConfig{HandshakeConfig: plugin.Handshake, VersionedPlugins: sets, GRPCServer: goplugin.DefaultGRPCServer})
 		return
+	case "v1":
+		serveV1(filepath.Join(os.Getenv("HOME"), nameV1))
+		return
 	case "floods":
 		stderr := os.Stderr // go-plugin soon puts a stream of its own in its place
 		go func() {

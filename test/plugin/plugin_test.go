@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == host.Verb {
 		host.ProbeMain(os.Args[2:])
 	}
-	if os.Getenv(providerVar) != "" { // the inner run of TestConformance
+	if os.Getenv(providerVar) != "" { // see inner
 		os.Exit(m.Run())
 	}
 	harness.Main(m)
@@ -38,8 +38,7 @@ func TestMain(m *testing.M) {
 
 const providerVar = "ESKY_TEST_PROVIDER"
 
-// TestConformance runs the suite for esky-provider as its host would see it, all of
-// it as an ordinary user.
+// TestConformance runs the suite for esky-provider as its host would see it.
 func TestConformance(t *testing.T) {
 	if path := os.Getenv(providerVar); path != "" {
 		t.Run("native", func(t *testing.T) {
@@ -60,11 +59,27 @@ func TestConformance(t *testing.T) {
 		return
 	}
 	t.Parallel()
+	inner(t)
+}
+
+// inner runs a test once more, all of it as an ordinary user, who is told where the
+// provider is, and has copies of files in the working directory.
+func inner(t *testing.T, files ...string) {
+	t.Helper()
 	provider := harness.Program(t, "esky-provider")
 	dir := harness.Dir(t)
 	self := filepath.Join(dir, "suite")
 	harness.CopyProgram(t, os.Args[0], self)
-	cmd := harness.Command(dir, self, "-test.run=^TestConformance$", "-test.v")
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, filepath.Base(f)), b, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := harness.Command(dir, self, "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(cmd.Env, providerVar+"="+provider)
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.Contains(string(out), "--- SKIP") {

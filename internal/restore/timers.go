@@ -64,16 +64,16 @@ func (r *restorer) left(ns int64) int64 {
 // since is how far the job's clocks have come from where they were saved.
 func (r *restorer) since() time.Duration { return freeze.Monotonic() - r.zero }
 
-// leftOf does so for the clock of a timer. Real time has not stood still, but
-// only a timer with an absolute time is to know.
-func (r *restorer) leftOf(clock int32, absolute bool, ns int64) int64 {
+// passed is how far the clock of a timer has come since. Real time has not stood
+// still, but only a timer with an absolute time is to know.
+func (r *restorer) passed(clock int32, absolute bool) int64 {
 	if clock == unix.CLOCK_REALTIME && absolute {
-		return max(ns-(time.Now().UnixNano()-r.meta.Clocks.RealtimeNs), 1)
+		return time.Now().UnixNano() - r.meta.Clocks.RealtimeNs
 	}
 	if clock == unix.CLOCK_PROCESS_CPUTIME_ID || clock == unix.CLOCK_THREAD_CPUTIME_ID || clock < 0 {
-		return ns
+		return 0
 	}
-	return r.left(ns)
+	return int64(r.since())
 }
 
 func itimerspec(s *script, intervalNs, valueNs int64) uint64 {
@@ -84,12 +84,27 @@ func itimerspec(s *script, intervalNs, valueNs int64) uint64 {
 const tfdIocSetTicks = 0x40085400
 
 func (r *restorer) setTimerfd(s *script, fd int32, t *imagepb.Timerfd) {
+	ticks := t.Ticks
 	if t.ValueNs != 0 {
-		s.add("timerfd_settime", unix.SYS_TIMERFD_SETTIME, uint64(fd), 0,
-			itimerspec(s, t.IntervalNs, r.leftOf(t.Clockid, t.SettimeFlags&unix.TFD_TIMER_ABSTIME != 0, t.ValueNs)), 0)
+		left, missed := dueIn(t.ValueNs, t.IntervalNs, r.passed(t.Clockid, t.SettimeFlags&unix.TFD_TIMER_ABSTIME != 0))
+		ticks += missed
+		s.add("timerfd_settime", unix.SYS_TIMERFD_SETTIME, uint64(fd), 0, itimerspec(s, t.IntervalNs, left), 0)
 	}
-	if t.Ticks != 0 {
-		s.add("timerfd ticks", unix.SYS_IOCTL, uint64(fd), tfdIocSetTicks, s.words(t.Ticks))
+	if ticks != 0 {
+		s.add("timerfd ticks", unix.SYS_IOCTL, uint64(fd), tfdIocSetTicks, s.words(ticks))
+	}
+}
+
+// dueIn is when a timer expires next that was due in value, and how often a periodic
+// one has expired in the time that has passed.
+func dueIn(value, interval, passed int64) (left int64, missed uint64) {
+	switch late := passed - value; {
+	case late < 0:
+		return -late, 0
+	case interval == 0:
+		return 1, 0
+	default:
+		return interval - late%interval, uint64(late/interval) + 1
 	}
 }
 
@@ -112,7 +127,7 @@ func (r *restorer) setPosixTimers(p *proc) error {
 		s := p.script()
 		if t.ValueNs != 0 {
 			s.add("timer_settime", unix.SYS_TIMER_SETTIME, uint64(t.Id), 0,
-				itimerspec(s, t.IntervalNs, r.leftOf(t.Clockid, false, t.ValueNs)), 0)
+				itimerspec(s, t.IntervalNs, max(t.ValueNs-r.passed(t.Clockid, false), 1)), 0)
 		}
 		if err := s.do(); err != nil {
 			return err

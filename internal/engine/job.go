@@ -227,7 +227,7 @@ func (j *Job) Wait() (Exit, error) {
 func LastExit(statusPath string) (Exit, error) {
 	e, err := namespace.ReadExit(statusPath)
 	if errors.Is(err, fs.ErrNotExist) { // the init was killed
-		return Exit{Signal: unix.SIGKILL}, nil
+		return Exit{Signal: unix.SIGKILL, Init: true}, nil
 	}
 	return e, err
 }

@@ -52,7 +52,7 @@ const (
 	ended      outcomeKind = iota // by itself: done, for ever
 	left                          // frozen, saved, to be resumed elsewhere
 	killed                        // by the signal that told us to leave: to be resumed from the last image
-	lost                          // by a fault of ours: to be resumed from the last image
+	lost                          // by a fault of ours or the death of its init: to be resumed from the last image
 	superseded                    // another incarnation has taken over
 )
 
@@ -210,14 +210,14 @@ func (m *monitor) onEnd(e ending) *outcome {
 // judge decides what the end of the processes means.
 func (m *monitor) judge(e ending) *outcome {
 	switch {
+	case e.status == 128+int(unix.SIGKILL) && m.fault != nil:
+		return &outcome{kind: lost, status: e.status, err: m.fault}
 	case e.err != nil:
 		return &outcome{kind: lost, status: ExitInternal, err: e.err}
 	case m.killedBy(e.status) && m.wasTold(syscall.Signal(e.status-128)):
 		// The scheduler signalled every process, not only us, and was faster
 		// than the freeze: this is no result.
 		return &outcome{kind: killed, status: e.status}
-	case e.status == 128+int(unix.SIGKILL) && m.fault != nil:
-		return &outcome{kind: lost, status: e.status, err: m.fault}
 	}
 	return &outcome{kind: ended, status: e.status}
 }

@@ -4,6 +4,7 @@ package monitor
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/esky-hpc/esky/internal/engine"
 )
@@ -43,9 +44,13 @@ type nativeJob struct{ *engine.Job }
 // InitPid implements Job.
 func (j nativeJob) InitPid() int { return j.Job.InitPid }
 
-// Wait implements Job.
+// Wait implements Job. How the program would have ended nobody knows when somebody
+// has killed its init.
 func (j nativeJob) Wait() (int, error) {
 	e, err := j.Job.Wait()
+	if err == nil && e.Init {
+		err = fmt.Errorf("its init, with which all its processes end, was killed by signal %d", e.Signal)
+	}
 	return e.Status(), err
 }
 

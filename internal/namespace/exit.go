@@ -13,6 +13,7 @@ import (
 type Exit struct {
 	Code   int            // exit status; 0 if a signal ended it
 	Signal syscall.Signal // that ended it, or 0
+	Init   bool           // the signal was for the init, with which all processes end
 }
 
 // ExitOf is what a wait status says.

@@ -167,8 +167,9 @@ func (i *Init) Wait() (Exit, error) {
 		return Exit{}, fmt.Errorf("wait for the job: %w", err)
 	}
 	e := ExitOf(i.cmd.ProcessState.Sys().(syscall.WaitStatus))
+	e.Init = e.Signal != 0
 	// The init itself ends with a status, also if a signal has ended the program.
-	if exact, err := ReadExit(i.status); err == nil && e.Signal == 0 && exact.Status() == e.Code {
+	if exact, err := ReadExit(i.status); err == nil && !e.Init && exact.Status() == e.Code {
 		return exact, nil
 	}
 	return e, nil

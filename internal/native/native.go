@@ -157,5 +157,5 @@ func (p *Provider) Wait(ctx context.Context, h plugin.Handle) (plugin.Exit, erro
 	if j.err != nil {
 		return plugin.Exit{}, wrap(j.err)
 	}
-	return plugin.Exit(j.exit), nil
+	return plugin.Exit{Code: j.exit.Code, Signal: j.exit.Signal}, nil
 }

@@ -71,6 +71,25 @@ func TestMonitorKilledInDump(t *testing.T) {
 	g.finish(r, g.step)
 }
 
+// TestInitKilled kills the job's init, and so all of the job, as one may who clears
+// up on a host. That is no result of the program: the monitor resumes it.
+func TestInitKilled(t *testing.T) {
+	g := newGate(t, 1)
+	r := g.start()
+	g.advance(r)
+	g.Checkpoint()
+	step := g.step
+	g.advance(r)
+	g.shut()
+	for _, p := range harness.Tree(r.Pid()) {
+		if strings.HasPrefix(p.Line, "esky-init") {
+			_ = syscall.Kill(p.Pid, syscall.SIGKILL)
+		}
+	}
+	r.Until("it is resumed", func() bool { return strings.Contains(r.Stderr(), "it is resumed from its last image") })
+	g.finish(r, step)
+}
+
 // processes are the processes that run the job's program.
 func (g *gate) processes() []harness.Proc {
 	var found []harness.Proc

@@ -78,3 +78,24 @@ func TestBatchFailsOpen(t *testing.T) {
 		t.Errorf("no esky-wrap, by its interpreter: %q", got)
 	}
 }
+
+// Who calls srun in a script is told that its steps are not saved with it.
+func TestBatchWithSteps(t *testing.T) {
+	dir, script := layOut(t)
+	for text, warned := range map[string]bool{
+		"srun ./p": true, "  time srun -n2 ./p": true, "x=$(srun hostname)": true,
+		"# srun ./p": false, "echo dsrun srunx ./srun.sh": false, "esky-wrap run -- ./p": false,
+	} {
+		write(t, script, []byte("#!/bin/sh\n"+text+"\n"))
+		if err := os.RemoveAll(filepath.Join(dir, ".esky")); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("/bin/sh", filepath.Join(dir, "slurm", "batch"))
+		cmd.Dir = dir
+		cmd.Env = []string{"PATH=/usr/bin:/bin", "SLURM_JOB_ID=7", "ESKY_BATCH_SCRIPT=" + script, "ESKY_BATCH_OPTIONS="}
+		out, err := cmd.CombinedOutput()
+		if err != nil || strings.Contains(string(out), "this script calls srun") != warned {
+			t.Errorf("%s: %v, %s", text, err, out)
+		}
+	}
+}

@@ -65,3 +65,26 @@ func TestWholeScript(t *testing.T) {
 		})
 	}
 }
+
+// What srun starts is no part of the script: the script is told at once, and while
+// srun runs a checkpoint is refused, by its name. Nothing is harmed by that.
+func TestWholeScriptWithSteps(t *testing.T) {
+	needEsky(t)
+	t.Parallel()
+	if _, err := os.Stat(filepath.Join(labDir(), "etc/job_submit.lua")); err != nil {
+		t.Skip("needs Slurm's plugin job_submit/lua")
+	}
+	j := workplace(t, "whole-steps").submit("srun -n1 sh -c 'echo in step; until [ -e go ]; do sleep 0.2; done'\nexit 6",
+		"--comment=esky", "-p", "shared", "-n1", "-t", "10")
+	j.await("the step", time.Minute, func() bool { return strings.Contains(j.read("out"), "in step") })
+	on(t, "scancel", "--batch", "--signal=USR1", j.id)
+	j.await("the refusal", time.Minute, func() bool { return strings.Contains(j.read("err"), "(srun) has started tasks") })
+	if err := os.WriteFile(filepath.Join(j.dir, "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j.awaitState(time.Minute, "FAILED", "6:0")
+	j.expectStates("FAILED")
+	if !strings.Contains(j.read("err"), "this script calls srun") {
+		t.Errorf("it was not told so at the start: %s", j.read("err"))
+	}
+}

@@ -92,6 +92,16 @@ func (j *job) expectStatesOf(id string, hosts []string, want ...string) {
 	}
 }
 
+// expectReturns is for a job that comes back as often as it takes, but at least once.
+func (j *job) expectReturns(last string) {
+	j.t.Helper()
+	want := []string{"REQUEUED", last}
+	for len(want) < len(j.hosts()) {
+		want = append([]string{"REQUEUED"}, want...)
+	}
+	j.expectStates(want...)
+}
+
 // expectEnd compares the last record with what the queue said.
 func (j *job) expectEnd(state, exit string) {
 	j.t.Helper()

@@ -69,7 +69,7 @@ func TestSignalBeforeTheLimit(t *testing.T) {
 			}
 			j.awaitState(3*time.Minute, "COMPLETED", "0:0")
 			j.expect(rounds, "result")
-			j.expectStates("REQUEUED", "COMPLETED")
+			j.expectReturns("COMPLETED")
 		})
 	}
 }
@@ -224,23 +224,31 @@ func TestScriptThatRequeuesItself(t *testing.T) {
 	j.expectStates("REQUEUED", "COMPLETED")
 }
 
-// A launcher as submitit: python in a step, a handler of SIGUSR2 that would
-// requeue the job. esky takes the signal first, and the launcher never notices.
+// A launcher as submitit: python in the tasks of an array, with a handler of SIGUSR2
+// that would checkpoint its own way and requeue. esky takes the signal first, and the
+// launcher never notices.
 func TestPythonLauncher(t *testing.T) {
 	needEsky(t)
 	harness.Need(t, "/usr/bin/python3", "python3")
 	t.Parallel()
 	j := workplace(t, "launcher")
 	harness.CopyProgram(t, "testdata/launcher.py", filepath.Join(j.dir, "launcher.py"))
-	j.submit(`srun -n1 --unbuffered --output log.out --error log.err esky-wrap run -- /usr/bin/python3 -u launcher.py task.json`,
-		"-p", "shared", "-n1", "-t", "10", "--signal=USR2@90")
-	j.await("the task to run", time.Minute, func() bool { return strings.Contains(j.read("log.out"), "step 8\n") })
-	on(t, "scancel", "--signal=USR2", j.id)
-	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
-	if got := j.read("task.json"); got != `{"result": 499500, "requeued_by_launcher": 0}` {
-		t.Errorf("result %s", got)
+	j.submit(`mkdir -p $SLURM_ARRAY_TASK_ID; srun -n1 --unbuffered --output log.%a.out --error log.%a.err \
+	esky-wrap run -- /usr/bin/python3 -u launcher.py $SLURM_ARRAY_TASK_ID`,
+		"-p", "shared", "-n1", "-t", "10", "--array=0-1", "-o", "out.%a", "-e", "err.%a", "--signal=USR2@90", "--open-mode=append")
+	for i := range 2 {
+		j.await("the task to run", time.Minute, func() bool { return strings.Contains(j.read("log."+itoa(i)+".out"), "step 8\n") })
 	}
-	j.expectStates("REQUEUED", "COMPLETED")
+	on(t, "scancel", "--signal=USR2", j.id+"_1")
+	for i, want := range [][]string{{"COMPLETED"}, {"REQUEUED", "COMPLETED"}} {
+		task := j.id + "_" + itoa(i)
+		j.await("completion of "+task, 2*time.Minute, func() bool { return j.showID(task)["JobState"] == "COMPLETED" })
+		j.expectStatesOf(task, nil, want...)
+		out := j.read("log." + itoa(i) + ".out")
+		if !strings.HasSuffix(out, "\nresult 499500 0\n") || strings.Count(out, "step 8\n") != 1 {
+			t.Errorf("task %d: %s\n%s", i, out, j.read("log."+itoa(i)+".err"))
+		}
+	}
 }
 
 // The backfill scheduler may grant less time than was asked for (--time-min), here
@@ -249,19 +257,37 @@ func TestPythonLauncher(t *testing.T) {
 func TestTimeMinimum(t *testing.T) {
 	needEsky(t)
 	t.Parallel()
-	rootOn(t, "ctl", "scontrol", "create", "reservation", "ReservationName=soon", "StartTime=now+130", "Duration=60", "Nodes=n2", "CoreCnt=1", "Users=root")
-	const rounds = 130
+	rootOn(t, "ctl", "scontrol", "create", "reservation", "ReservationName=soon", "StartTime=now+90", "Duration=60", "Nodes=n2", "CoreCnt=1", "Users=root")
+	const rounds = 60
 	j := workplace(t, "timemin").submit(fmt.Sprintf("exec esky-wrap run -- ../count %d 1000 0", rounds),
-		"-p", "shared", "-w", "n2", "-n2", "-t", "10", "--time-min=1")
+		"-p", "shared", "-w", "n2", "-N1", "-n1", "-c2", "-t", "10", "--time-min=1")
 	j.awaitRun()
-	if rec := j.show(); rec["TimeMin"] != "00:01:00" || rec["TimeLimit"] != "00:02:00" {
+	if rec := j.show(); rec["TimeMin"] != "00:01:00" || rec["TimeLimit"] != "00:01:00" {
 		t.Errorf("no shorter limit was granted: %v", rec)
 	}
 	j.await("its requeue", 3*time.Minute, func() bool { return j.show()["Restarts"] == "1" })
 	rootOn(t, "ctl", "scontrol", "delete", "ReservationName=soon")
 	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
 	j.expect(rounds, "out")
-	j.expectStates("REQUEUED", "COMPLETED")
+	j.expectReturns("COMPLETED")
+}
+
+// doctor says in a job what this Slurm will do to it.
+func TestDoctorInAJob(t *testing.T) {
+	needEsky(t)
+	t.Parallel()
+	j := workplace(t, "doctor").submit("esky-wrap doctor >doctor", "-p", "shared", "-n1", "-t", "3", "--no-requeue")
+	j.awaitState(time.Minute, "COMPLETED", "0:0")
+	told := j.read("doctor")
+	for _, want := range []string{
+		"job " + j.id + " of slurm, ends at ", "20 s between the signal to end and the kill",
+		"preemption in partition shared is PreemptMode=REQUEUE without GraceTime",
+		"after a failure of the host nobody does", "/doctor/doctor is emptied", "KillWait is 20s",
+	} {
+		if !strings.Contains(told, want) {
+			t.Errorf("nothing of %q in\n%s", want, told)
+		}
+	}
 }
 
 func (j *job) awaitRun() {

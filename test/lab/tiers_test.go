@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/esky-hpc/esky/test/harness"
 )
 
 // blockedScript runs a job whose images go to /tmp/fast first. Its store does not
@@ -95,39 +93,66 @@ func TestEpilogBringsTheImage(t *testing.T) {
 	}
 }
 
-// An image that was never brought is believed in only as long as nobody has run
-// the job elsewhere.
+// An image that was never brought counts on its host, as the newest; but only as long
+// as nobody has run the job elsewhere.
 func TestImageThatWasNeverBrought(t *testing.T) {
-	if !harness.All() {
-		t.Skip("takes a minute and a half: only with ESKY_TEST=all")
-	}
 	needQuietEnd(t)
-	const rounds = 60
-	j := tiers(t, "undrained", rounds)
-	j.awaitRound(20, "result")
-	j.chmodStore(0o500)
-	first := j.hosts()[0]
-	j.requeueFrom(first) // the image of round 20 and more stays there
-	j.await("the end of its first run", time.Minute, func() bool {
-		return j.show()["JobState"] == "PENDING" && strings.Contains(j.read("err"), "on this host only")
-	})
-	time.Sleep(3 * time.Second) // its epilog
-	j.chmodStore(0o700)
-	if err := os.WriteFile(filepath.Join(j.dir, "reopen"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	j.await("its second run", time.Minute, func() bool { return len(j.hosts()) == 2 })
-	j.await("a new beginning: the store has nothing", time.Minute, func() bool {
-		return strings.Contains(j.read("result"), "round 3 ") && !strings.Contains(j.read("result"), "round 20 ")
-	})
-	if strings.Contains(j.read("err"), "resumed") {
-		t.Errorf("resumed from what? %s", j.read("err"))
-	}
-	on(t, "scontrol", "requeue", j.id)
-	on(t, "scontrol", "update", "JobId="+j.id, "ExcNodeList="+j.hosts()[1])
-	j.awaitState(3*time.Minute, "COMPLETED", "0:0")
-	j.expect(rounds, "result")
-	if h := j.hosts(); len(h) != 3 || h[2] != first {
-		t.Errorf("ran on %v", h)
+	t.Parallel()
+	const rounds = 50
+	other := map[string]string{"n1": "n2", "n2": "n1"}
+	for name, elsewhere := range map[string]bool{"believed": false, "not-believed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := workplace(t, "undrained-"+name)
+			j.submit(fmt.Sprintf("export ESKY_LOCAL=/tmp/"+j.name+"\n"+blockedScript, rounds), "-p", "shared", "-n1", "-t", "10")
+			j.awaitRound(15, "result")
+			j.chmodStore(0o500)
+			first := j.hosts()[0]
+			next := first
+			if elsewhere {
+				next = other[first]
+			}
+			on(t, "scontrol", "requeuehold", j.id) // the image of round 15 and more stays there
+			on(t, "scontrol", "update", "JobId="+j.id, "ExcNodeList="+other[next])
+			j.await("the end of its first run", time.Minute, func() bool { return len(j.runs()) == 1 && strings.Contains(j.read("err"), "on this host only") })
+			// Without its note no later epilog brings it, that of another test's job for instance.
+			rootOn(t, first, "sh", "-c", "rm $(grep -l "+j.name+" /tmp/esky-5001/*.near)")
+			j.chmodStore(0o700)
+			list := slurm(t, "exec", first, "esky-wrap", "list", "--store", j.name+"/.esky")
+			if !strings.Contains(list, "on this host only") {
+				t.Errorf("list on %s: %s", first, list)
+			}
+			list = slurm(t, "exec", "ctl", "esky-wrap", "list", "--store", j.name+"/.esky")
+			if !strings.Contains(list, "perhaps in /tmp/"+j.name) {
+				t.Errorf("list elsewhere: %s", list)
+			}
+			if err := os.WriteFile(filepath.Join(j.dir, "reopen"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			on(t, "scontrol", "release", j.id)
+			j.await("its second run", time.Minute, func() bool { return len(j.hosts()) == 2 })
+			if !elsewhere {
+				j.awaitState(2*time.Minute, "COMPLETED", "0:0")
+				j.expect(rounds, "result")
+				j.expectStates("REQUEUED", "COMPLETED")
+				if !strings.Contains(j.read("err"), "resumed slurm-") {
+					t.Errorf("it was not resumed: %s", j.read("err"))
+				}
+				return
+			}
+			j.await("a new beginning: the store has nothing", time.Minute, func() bool {
+				return strings.Contains(j.read("result"), "round 3 ") && !strings.Contains(j.read("result"), "round 15 ")
+			})
+			if strings.Contains(j.read("err"), "resumed") {
+				t.Errorf("resumed from what? %s", j.read("err"))
+			}
+			j.requeueFrom(next)
+			j.awaitState(3*time.Minute, "COMPLETED", "0:0")
+			j.expect(rounds, "result")
+			j.expectStates("REQUEUED", "REQUEUED", "COMPLETED")
+			if h := j.hosts(); len(h) != 3 || h[2] != first {
+				t.Errorf("ran on %v", h)
+			}
+		})
 	}
 }

@@ -27,7 +27,7 @@ func (d *Dump) collect() error {
 	if err != nil {
 		return err
 	}
-	var refused []string
+	var refused, begins []string
 	ours := homeOf(d.o.Tree)
 	for _, p := range d.frozen.Live() {
 		q := &process{Process: p, given: given}
@@ -41,10 +41,20 @@ func (d *Dump) collect() error {
 		refused = append(refused, refuseProcess(d.o.Tree, ours, p.Eye, &p.Stat, &p.Status)...)
 		refused = append(refused, refuseThreads(p)...)
 		refused = append(refused, refuseMaps(p.Pid, p.Stat.Comm, q.maps)...)
+		loading, err := q.loading()
+		if err != nil {
+			return err
+		}
+		if loading {
+			begins = append(begins, fmt.Sprintf("pid %d (%s) has not begun yet with the program that it executes", p.Pid, p.Stat.Comm))
+		}
 	}
 	refused = append(refused, refuseShared(d.frozen.Live())...)
 	if len(refused) > 0 {
 		return &RefusedError{Reasons: refused}
+	}
+	if len(begins) > 0 {
+		return &RefusedError{Reasons: begins, passing: true}
 	}
 	d.filesOf, d.fsOf = firstOf(d.frozen.Live(), kcmpFiles), firstOf(d.frozen.Live(), kcmpFS)
 	if err := d.findOwnPlaces(); err != nil {

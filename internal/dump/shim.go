@@ -3,6 +3,7 @@
 package dump
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -78,12 +79,17 @@ func refuseUndumpable(pid int, comm string) []string {
 // needs asks the library of a job without namespaces what the process has that
 // translation does not serve.
 func needs(pid int, maps []procfs.Mapping) (uint32, error) {
+	return libraryWord(pid, maps, shim.IDsNeeds)
+}
+
+// libraryWord reads a word of that library, 0 where the process does not have it.
+func libraryWord(pid int, maps []procfs.Mapping, where func() (uint64, error)) (uint32, error) {
 	for i := range maps {
 		m := &maps[i]
 		if m.Offset != 0 || filepath.Base(m.Path) != shim.IDsName() {
 			continue
 		}
-		at, err := shim.IDsNeeds()
+		at, err := where()
 		if err != nil {
 			return 0, err
 		}
@@ -94,6 +100,27 @@ func needs(pid int, maps []procfs.Mapping) (uint32, error) {
 		return le32(word), nil
 	}
 	return 0, nil
+}
+
+// loading says that a program has only just been executed: the loader (ld.so(8)) is at
+// work, and the library is not there yet, or has not looked at anything. Without
+// namespaces such a process could not be given new numbers; in a moment it can.
+func (q *process) loading() (bool, error) {
+	if !ids.Shim() {
+		return false, nil
+	}
+	found, err := libraryWord(q.Eye, q.maps, shim.IDsTidOffset)
+	switch {
+	case errors.Is(err, unix.EFAULT): // mapped, but for its data
+		return true, nil
+	case err != nil || found != 0:
+		return false, err
+	}
+	ip := q.Leader().Regs.IP()
+	return slices.ContainsFunc(q.maps, func(m procfs.Mapping) bool {
+		name := filepath.Base(m.Path)
+		return m.Start <= ip && ip < m.End && (strings.HasPrefix(name, "ld-linux") || strings.HasPrefix(name, "ld-2."))
+	}), nil
 }
 
 // refuseSysv finds processes that use System V objects, which without an IPC

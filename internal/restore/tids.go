@@ -4,7 +4,6 @@ package restore
 
 import (
 	"encoding/binary"
-	"errors"
 	"path/filepath"
 	"strings"
 
@@ -94,21 +93,36 @@ func (p *proc) ownNumbers(base uint64, known tids) ([]word, error) {
 		return nil, err
 	}
 	offset := binary.LittleEndian.Uint64(b)
-	if offset == 0 {
-		return nil, errors.New("where libc keeps the numbers of threads is not known")
-	}
 	var all []word
 	for _, t := range p.pb.Threads {
 		regs, err := tracee.DecodeRegs(t.Gpregs)
 		if err != nil {
 			return nil, err
 		}
-		at := regs.Fs_base + offset
-		if v, ok := readWord(p.host, at); ok && v == uint32(t.RawTid) && v != 0 {
-			all = append(all, word{p.host, at, known[v]})
+		places := []uint64{regs.Fs_base + offset}
+		if offset == 0 {
+			places = placesOfNumber(t, regs.Fs_base)
+		}
+		for _, at := range places {
+			if v, ok := readWord(p.host, at); ok && v == uint32(t.RawTid) && v != 0 {
+				all = append(all, word{p.host, at, known[v]})
+				break
+			}
 		}
 	}
 	return all, nil
+}
+
+// placesOfNumber are those where libc may have the number of a thread whose program
+// has only just been executed, so that the library has not looked for it yet (find_tid
+// of shim/src/ids.c): that which the kernel clears at the thread's end with glibc, the
+// first words of its struct with musl.
+func placesOfNumber(t *imagepb.Thread, self uint64) []uint64 {
+	places := []uint64{t.ClearChildTid}
+	for at := uint64(0); at < 128; at += 4 {
+		places = append(places, self+at)
+	}
+	return places
 }
 
 // owner is a word that has a thread's number, with the new one, if it is one. The

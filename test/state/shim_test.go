@@ -18,7 +18,7 @@ var inShimMode = map[string]bool{
 	"block-nanosleep": true, "block-clock_nanosleep-abs": true, "block-poll": true, "api-checkpoint": true,
 	"cpu-syscall": true, "usock-listeners": true, "usock-stream": true, "usock-dgram": true, "usock-rights": true,
 	"files-proc": true, "spawn": true, "locks-posix": true, "async": true, "pids": true,
-	"main-ended": true, "threads": true, "futex-robust": true, "futex-pi": true, "futex-pi-owner": true, "lock-owners": true,
+	"main-ended": true, "early": true, "threads": true, "futex-robust": true, "futex-pi": true, "futex-pi-owner": true, "lock-owners": true,
 	"lock-loader": true,
 }
 

@@ -13,12 +13,13 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// TestFrozen: what version 1 of the protocol had is there, unchanged, so that
-// programs of then and of now understand each other. ESKY_FREEZE=1 writes what is
-// missing in testdata, for a new version; what is there is never written again.
+// TestFrozen: what the protocol had at any time is there, unchanged, so that programs
+// of then and of now understand each other. ESKY_FREEZE=1 writes what is missing in
+// testdata, for what was added; what is there is never written again.
 func TestFrozen(t *testing.T) {
 	for name, now := range map[string]protoreflect.FileDescriptor{
 		"provider-v1": File_plugin_wire_provider_proto, "scheduler-v1": File_plugin_wire_scheduler_proto,
+		"provider-v1-requests": File_plugin_wire_provider_proto,
 	} {
 		path := filepath.Join("testdata", name+".pb")
 		b, err := os.ReadFile(path)

@@ -100,6 +100,24 @@ const spool = `#!/bin/sh
 echo "spool $*" >> "$SPOOL_LOG"
 `
 
+// TestSchedulerConformance runs the suite for the example.
+func TestSchedulerConformance(t *testing.T) {
+	t.Parallel()
+	path := example(t, t.TempDir(), "esky-scheduler-example", "scheduler")
+	plugintest.Scheduler(t, plugintest.SchedulerCase{
+		Open: func(t *testing.T) plugin.Scheduler {
+			p, err := plugin.Open(plugin.HostConfig{Found: plugin.Found{Path: path}, StartTime: harness.Patience, Log: func(line string) { t.Log(line) }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(p.Close)
+			return p.Scheduler()
+		},
+		Env:   [][]string{{"SPOOL_ID=17", "SPOOL_TRY=0"}, {"SPOOL_ID=17", "SPOOL_TRY=1", "SPOOL_END=4102444800"}},
+		Other: []string{"SPOOL_ID=18", "SPOOL_TRY=0"},
+	})
+}
+
 // TestExampleScheduler: a job of a queue that only the plugin knows: what its signals
 // mean, how it comes back, when it has ended.
 func TestExampleScheduler(t *testing.T) {

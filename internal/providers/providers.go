@@ -6,6 +6,7 @@ package providers
 
 import (
 	"github.com/esky-hpc/esky/internal/application"
+	"github.com/esky-hpc/esky/internal/criu"
 	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/native"
@@ -16,6 +17,7 @@ import (
 var All = map[string]func(version string) plugin.Provider{
 	native.Name:      func(version string) plugin.Provider { return native.New(version) },
 	application.Name: func(version string) plugin.Provider { return application.New(version) },
+	criu.Name:        func(version string) plugin.Provider { return criu.New(version) },
 }
 
 // Main runs the helper process that the arguments of this program name, and tells
@@ -25,5 +27,5 @@ func Main(args []string) bool {
 	if len(args) > 1 && args[1] == host.Verb {
 		host.ProbeMain(args[2:]) // does not return
 	}
-	return engine.WorkerMain(args) || application.KeeperMain(args)
+	return engine.WorkerMain(args) || application.KeeperMain(args) || criu.KeeperMain(args)
 }

@@ -91,6 +91,27 @@ func TestHooksCallTheProgram(t *testing.T) {
 	}
 }
 
+// Nor does a mistake in the site's file get a node drained, or a task refused.
+func TestHooksSurviveTheirConfiguration(t *testing.T) {
+	for _, script := range []string{"prolog", "epilog", "task-prolog"} {
+		for _, line := range []string{"limit=(", "limit=1h; local=/fast", "exit 3", "no-such-command", "readonly local; local=/x"} {
+			text, err := os.ReadFile(script)
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(t.TempDir(), "slurm", script)
+			write(t, path, text)
+			write(t, filepath.Join(filepath.Dir(path), "../bin/esky-hook"), []byte("#!/bin/sh\n"))
+			conf(t, path, line)
+			cmd := exec.Command("/bin/sh", path)
+			cmd.Env = []string{"SLURM_JOB_ID=7", "SLURM_JOB_USER=esk", "SLURM_JOB_RESTART_COUNT=1"}
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s with %q: %v: %s", script, line, err, out)
+			}
+		}
+	}
+}
+
 // conf puts the shipped esky.conf beside a script, with a line of the site's own.
 func conf(t *testing.T, script, line string) {
 	t.Helper()

@@ -20,7 +20,7 @@ type prognosis struct {
 	Advice    []string `json:"advice"`
 }
 
-// doctorScript tells from a job script alone what would happen to the job.
+// doctorScript tells from a job script, or what else describes a job, alone what would happen to the job.
 func doctorScript(c *cli.Context, path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {

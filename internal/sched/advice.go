@@ -13,6 +13,8 @@ var (
 	pipe     = regexp.MustCompile(`(^|[^|])\|([^|]|$)`)
 	emptied  = regexp.MustCompile(`(?:^|[^>])>\s*([^>&\s]+)`)
 	storeIs  = regexp.MustCompile(`(?:\bESKY_STORE=|--store[= ]\s*)["']?([^\s"']+)`)
+	oneName  = regexp.MustCompile(`--name[= ]\s*["']?[^\s"'$]+["']?(\s|$)`)
+	fromTo   = regexp.MustCompile(`^[0-9]+-[0-9]|\[[0-9]`)
 	hostOnly = regexp.MustCompile(`^(/tmp|/var/tmp|/dev/shm|/run)(/|$)|^\$\{?(TMPDIR|SLURM_TMPDIR|PBS_JOBFS|XDG_RUNTIME_DIR)\b`)
 )
 
@@ -38,7 +40,30 @@ func (s Script) command() []string {
 	if m := emptied.FindStringSubmatch(bare); m != nil {
 		add("the shell empties " + m[1] + " each time the job comes back: write >> instead of >")
 	}
+	if s.isArray() && oneName.MatchString(s.Lines[at]) {
+		add("all tasks of the array would be one job, for they have one name: put the task's number into --name, or leave it out where the job keeps its id")
+	}
 	return append(told, s.store()...)
+}
+
+// isArray tells whether an option asks for several tasks: "-t 1-10", "-J x[1-10]".
+func (s Script) isArray() bool {
+	for i, o := range s.Options {
+		if i > 0 && fromTo.MatchString(o) && slices.Contains([]string{"-t", "-J", "-a", "--array"}, s.Options[i-1]) {
+			return true
+		}
+	}
+	return false
+}
+
+// OnSeveralHosts is what to say of a job that asks for them.
+func OnSeveralHosts(asked, instead string) string {
+	return asked + ": esky saves what runs on one host; a program that spans several (MPI) cannot be saved: " + instead + ", or let the program save itself"
+}
+
+// OnGPU is what to say of a job that asks for one.
+func OnGPU(asked string) string {
+	return asked + ": what is in a GPU is not saved, and a program that uses one is refused: let it save itself (--provider application)"
 }
 
 // store tells where the images would be.

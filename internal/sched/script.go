@@ -18,9 +18,17 @@ type Script struct {
 type ScriptReader interface {
 	Adapter
 	// Directive begins the lines of a script that are for the scheduler: "#SBATCH".
+	// Where it can be written in several ways, "|" is between them.
 	Directive() string
 	// Read tells what the user should know or mend, one sentence each.
 	Read(Script) []string
+}
+
+// A FileReader is an adapter whose jobs are described by files that are no scripts.
+type FileReader interface {
+	Adapter
+	// ReadFile is Read for such a file; ok tells whether it is one.
+	ReadFile(text string) (told []string, ok bool)
 }
 
 // A Wrapper is one whose site can run whole scripts under esky.
@@ -31,13 +39,18 @@ type Wrapper interface {
 
 // ReadScript finds the scheduler that a script is for, by its directives, and
 // tells what would happen. Without directives the adapter is nil.
-func ReadScript(text string) (ScriptReader, []string) {
+func ReadScript(text string) (Adapter, []string) {
 	registry.Lock()
 	adapters := slices.Clone(registry.adapters)
 	registry.Unlock()
 	var reader ScriptReader
 	var s Script
 	for _, a := range adapters {
+		if r, ok := a.(FileReader); ok {
+			if told, ok := r.ReadFile(text); ok {
+				return a, told
+			}
+		}
 		r, ok := a.(ScriptReader)
 		if !ok {
 			continue
@@ -59,9 +72,9 @@ func parseScript(text, directive string) Script {
 	var s Script
 	for line := range strings.Lines(strings.ReplaceAll(text, "\\\n", " ")) {
 		line = strings.TrimSpace(line)
-		rest, is := strings.CutPrefix(line, directive)
+		rest, is := cutDirective(line, directive)
 		switch {
-		case directive != "" && is && (rest == "" || rest[0] == ' ' || rest[0] == '\t'):
+		case is:
 			s.Options = append(s.Options, options(rest)...)
 			if len(s.Lines) > 0 {
 				s.Late = append(s.Late, options(rest)...)
@@ -71,6 +84,16 @@ func parseScript(text, directive string) Script {
 		}
 	}
 	return s
+}
+
+func cutDirective(line, directive string) (rest string, is bool) {
+	for d := range strings.SplitSeq(directive, "|") {
+		rest, is := strings.CutPrefix(line, d)
+		if d != "" && is && (rest == "" || rest[0] == ' ' || rest[0] == '\t') {
+			return rest, true
+		}
+	}
+	return "", false
 }
 
 // options are the words of a directive, up to a comment.

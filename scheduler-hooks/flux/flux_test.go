@@ -37,6 +37,7 @@ func TestAdapter(t *testing.T) {
 
 func TestScript(t *testing.T) {
 	schedtest.Scripts(t, Adapter{}, map[string][]string{
-		"#flux: -N1\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"ESKY_RESUBMIT", "--name", "--signal"},
+		"#flux: -N1\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n":                                                                                {"ESKY_RESUBMIT", "--name", "--signal"},
+		"# flux: --nodes=2 --gpus-per-node=1\n# flux: --signal=SIGUSR1@5m\nexport ESKY_RESUBMIT=x ESKY_STORE=/s\nexec esky-wrap run --name x -- ./p\n": {"--nodes=2", "GPU"},
 	})
 }

@@ -133,7 +133,10 @@ func TestForecastInAnEnvironment(t *testing.T) {
 
 func TestScript(t *testing.T) {
 	schedtest.Scripts(t, Adapter{}, map[string][]string{
-		"#$ -cwd -r n\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n":             {"-notify", "h_rt", "-r n"},
-		"#$ -ckpt esky -l h_rt=60\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"qdel and the end of h_rt give"},
+		"#$ -cwd -r n\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n":                                            {"-notify", "h_rt", "-r n"},
+		"#$ -ckpt esky -l h_rt=60\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n":                                {"qdel and the end of h_rt give"},
+		"#$ -pe mpi 64 -l h_rt=60,gpu=1 -notify -ckpt blcr -r no\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"-pe mpi 64", "GPU", "-ckpt blcr", "-r n"},
+		"#$ -l h_rt=60 -notify -t 1-10\nexport ESKY_STORE=/s\nexec esky-wrap run --name x -- ./p\n":                  {"one name"},
+		"#$ -l h_rt=60 -notify -t 1-10\nexport ESKY_STORE=/s\nexec esky-wrap run --name x.$SGE_TASK_ID -- ./p\n":     {},
 	})
 }

@@ -3,7 +3,6 @@
 package htcondor
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,19 +82,18 @@ func TestNoAd(t *testing.T) {
 	}
 }
 
-// The submit file says what Leave and Hold rely on, and takes the store along.
-func TestSubmitFile(t *testing.T) {
-	text, err := os.ReadFile("job.sub")
+func TestSubmitFiles(t *testing.T) {
+	own, err := os.ReadFile("job.sub")
 	if err != nil {
 		t.Fatal(err)
 	}
-	words := strings.Join(strings.Fields(string(text)), " ")
-	for _, part := range []string{
-		fmt.Sprintf("checkpoint_exit_code = %d ", exitCheckpointed), fmt.Sprintf("on_exit_hold = ExitCode == %d ", sched.ExitCannot),
-		`"run --store .esky -- `, "transfer_checkpoint_files = .esky, out ", " output = out ", "job_max_vacate_time = ",
-	} {
-		if !strings.Contains(words, part) {
-			t.Errorf("no %q", part)
-		}
-	}
+	edited := func(pairs ...string) string { return strings.NewReplacer(pairs...).Replace(string(own)) }
+	schedtest.Files(t, Adapter{}, "job.sub", map[string][]string{
+		"Executable = prog\nArguments = a \\\n b\nOutput = out\nqueue 10\n": {
+			"does not run under esky", "checkpoint_exit_code = 85", "the images in .esky", "the output in out", "job_max_vacate_time", "on_exit_hold",
+		},
+		edited("= 85", "= 99", "ON_EXIT", "ON_EXIT_OR_EVICT", "queue", "request_gpus = 1\nqueue"): {"checkpoint_exit_code = 85", "half written", "GPU"},
+		edited("--store .esky", "--store images"):                                                 {"the images in images"},
+		edited("--store .esky", "--store /shared/esky", ".esky, out", ""):                         {},
+	})
 }

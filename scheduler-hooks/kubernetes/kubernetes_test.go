@@ -3,7 +3,6 @@
 package kubernetes
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -34,18 +33,21 @@ func TestAdapter(t *testing.T) {
 	})
 }
 
-// What the manifest says twice is the same, and what it has to say is there.
-func TestManifest(t *testing.T) {
-	text, err := os.ReadFile("job.yaml")
+func TestManifests(t *testing.T) {
+	own, err := os.ReadFile("job.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{
-		"terminationGracePeriodSeconds: 120\n", `{name: ` + graceVar + `, value: "120"}`, "name: " + jobVar + "\n", "batch.kubernetes.io/job-name",
-		fmt.Sprintf("values: [%d]", sched.ExitAgain), fmt.Sprintf("values: [%d]", sched.ExitCannot), "/esky-wrap, run, --, ", "restartPolicy: Never",
-	} {
-		if !strings.Contains(string(text), line) {
-			t.Errorf("no %q", line)
-		}
-	}
+	edited := func(pairs ...string) string { return strings.NewReplacer(pairs...).Replace(string(own)) }
+	schedtest.Files(t, Adapter{}, "job.yaml", map[string][]string{
+		"apiVersion: batch/v1\nkind: Job\nspec:\n  template:\n    spec:\n      containers:\n        - command: [./program]\n": {
+			"no container", "30 s", jobVar, "podFailurePolicy that", "restartPolicy", "persistentVolumeClaim",
+		},
+		edited("[/store/esky-wrap, run, --, ./program, args]", `[sh, -c, "/store/esky-wrap run -- ./program"]`):      {"the shell is the container's first"},
+		edited("[/store/esky-wrap, run, --, ./program, args]", `[sh, -c, "exec /store/esky-wrap run -- ./program"]`): {},
+		edited("Seconds: 120", "Seconds: 300"): {graceVar + " is 120"},
+		edited(graceVar, "OTHER"):              {graceVar + " to \"120\""},
+		edited("[75]", "[175]"):                {"podFailurePolicy"},
+		edited("volumeMounts", "resources: {limits: {nvidia.com/gpu: 1}}\n          volumeMounts"): {"GPU"},
+	})
 }

@@ -46,5 +46,9 @@ func TestAdapter(t *testing.T) {
 func TestScript(t *testing.T) {
 	schedtest.Scripts(t, Adapter{}, map[string][]string{
 		"#BSUB -W 10 -oo out -Is\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"-wa", "add -r", "interactive", "-oo"},
+		"#BSUB -W 10 -wa 'USR1' -wt '5' -r -n 8 -gpu num=1 -k \"/c method=blcr\" -J x[1-9]\nexport ESKY_STORE=/s\nexec esky-wrap run --name x -- ./p\n": {
+			"one name", "-n 8", "LSB_USE_SEQUENTIAL", "GPU", "method=esky",
+		},
+		"#BSUB -W 10 -wa USR1 -wt 5 -r -n 8 -R \"span[hosts=1]\" -k \"/c method=esky\" -eo e\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"LSB_USE_SEQUENTIAL", "-eo"},
 	})
 }

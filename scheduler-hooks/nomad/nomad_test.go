@@ -34,18 +34,17 @@ func TestAdapter(t *testing.T) {
 	})
 }
 
-// What the job's file says twice is the same, and what it has to say is there.
-func TestJobFile(t *testing.T) {
-	text, err := os.ReadFile("job.nomad.hcl")
+func TestJobFiles(t *testing.T) {
+	own, err := os.ReadFile("job.nomad.hcl")
 	if err != nil {
 		t.Fatal(err)
 	}
-	words := strings.Join(strings.Fields(string(text)), " ")
-	for _, part := range []string{
-		`kill_timeout = "120s"`, graceVar + ` = "120"`, `kill_signal = "SIGTERM"`, `args = ["run", "--", `, "ESKY_STORE = ", "restart {", "reschedule {",
-	} {
-		if !strings.Contains(words, part) {
-			t.Errorf("no %q", part)
-		}
-	}
+	edited := func(pairs ...string) string { return strings.NewReplacer(pairs...).Replace(string(own)) }
+	schedtest.Files(t, Adapter{}, "job.nomad.hcl", map[string][]string{
+		"job \"x\" {\n group \"g\" {\n task \"t\" {\n driver = \"exec\"\n }\n }\n}\n": {"no task", "batch", "5 s lie", "ESKY_STORE", "reschedule"},
+		edited(`"120s"`, `"5m"`):         {graceVar + " is 120"},
+		edited(`"120s"`, `"2m"`):         {},
+		edited(graceVar, "OTHER"):        {"does not know of kill_timeout"},
+		edited("reschedule", "anything"): {"once a day"},
+	})
 }

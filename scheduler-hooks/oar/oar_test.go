@@ -57,6 +57,7 @@ func TestAdapter(t *testing.T) {
 
 func TestScript(t *testing.T) {
 	schedtest.Scripts(t, Adapter{}, map[string][]string{
-		"#OAR -l /nodes=1\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"idempotent", "--checkpoint", "--name"},
+		"#OAR -l /nodes=1\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n":                                              {"idempotent", "--checkpoint", "--name"},
+		"#OAR -l /nodes=2/gpu=1 -t idempotent --checkpoint 60\nexport ESKY_STORE=/s\nexec esky-wrap run --name x -- ./p\n": {"/nodes=2", "GPU"},
 	})
 }

@@ -2,7 +2,14 @@
 
 package oar
 
-import "github.com/esky-hpc/esky/internal/sched"
+import (
+	"regexp"
+	"strings"
+
+	"github.com/esky-hpc/esky/internal/sched"
+)
+
+var severalHosts = regexp.MustCompile(`/?\b(nodes|host|network_address)=([2-9]|1[0-9])[0-9]*`)
 
 // Directive implements sched.ScriptReader.
 func (Adapter) Directive() string { return "#OAR" }
@@ -10,6 +17,13 @@ func (Adapter) Directive() string { return "#OAR" }
 // Read implements sched.ScriptReader.
 func (Adapter) Read(s sched.Script) []string {
 	var told []string
+	all := strings.Join(s.Options, " ")
+	if asked := severalHosts.FindString(all); asked != "" {
+		told = append(told, sched.OnSeveralHosts("-l "+asked, "ask for nodes=1"))
+	}
+	if strings.Contains(all, "gpu") {
+		told = append(told, sched.OnGPU("-l …gpu"))
+	}
 	if !s.Has("idempotent") {
 		told = append(told, "OAR submits only jobs of type idempotent again: add -t idempotent")
 	}

@@ -128,7 +128,11 @@ func TestLabelHook(t *testing.T) {
 
 func TestScript(t *testing.T) {
 	schedtest.Scripts(t, Adapter{}, map[string][]string{
-		"#PBS -r n\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n":                                    {"walltime", "ESKY_RESUBMIT", "-r n"},
-		"#PBS -l walltime=1:00\nexport ESKY_RESUBMIT='qsub x' ESKY_STORE=/s\nexec esky-wrap run -- ./p\n": {"--name"},
+		"#PBS -r n\nexport ESKY_STORE=/s\nexec esky-wrap run -- ./p\n":                                                                           {"walltime", "ESKY_RESUBMIT", "-r n"},
+		"#PBS -l walltime=1:00\nexport ESKY_RESUBMIT='qsub x' ESKY_STORE=/s\nexec esky-wrap run -- ./p\n":                                        {"--name"},
+		"#PBS -l select=2:ncpus=8:ngpus=1,walltime=60 -I -J 1-9\nexport ESKY_RESUBMIT=x ESKY_STORE=/s\nexec esky-wrap run --name x -- ./p\n":     {"one name", "select=2", "GPU", "-I"},
+		"#PBS -l nodes=1:ppn=2+1:ppn=4,walltime=60\nexport ESKY_RESUBMIT=x ESKY_STORE=/s\nexec esky-wrap run --name x -- ./p\n":                  {"nodes=1:ppn=2+1"},
+		"#PBS -l select=2:ncpus=8,walltime=60 -l place=pack\nexport ESKY_RESUBMIT=x ESKY_STORE=/s\nexec esky-wrap run --name x -- ./p\n":         {},
+		"#PBS -J 1-9 -l nodes=1:ppn=16,walltime=60\nexport ESKY_RESUBMIT=x ESKY_STORE=/s\nexec esky-wrap run --name x.$PBS_ARRAY_INDEX -- ./p\n": {},
 	})
 }

@@ -3,10 +3,15 @@
 package pbs
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/esky-hpc/esky/internal/sched"
 )
+
+// severalHosts are chunks (select=2:…, 1:…+1:…) or nodes (nodes=2:ppn=8) that PBS may
+// place on several.
+var severalHosts = regexp.MustCompile(`(?:\b(?:select|nodes)=(?:[2-9]|1[0-9])[^\s,]*|\b(?:select|nodes)=[^\s,]*\+[^\s,]*)`)
 
 // Directive implements sched.ScriptReader.
 func (Adapter) Directive() string { return "#PBS" }
@@ -14,7 +19,17 @@ func (Adapter) Directive() string { return "#PBS" }
 // Read implements sched.ScriptReader.
 func (Adapter) Read(s sched.Script) []string {
 	var told []string
-	if !strings.Contains(strings.Join(s.Options, " "), "walltime=") {
+	all := strings.Join(s.Options, " ")
+	if asked := severalHosts.FindString(all); asked != "" && !strings.Contains(all, "place=pack") {
+		told = append(told, sched.OnSeveralHosts("-l "+strings.Trim(asked, " ,"), "ask for one chunk, or place=pack"))
+	}
+	if strings.Contains(all, "gpus=") {
+		told = append(told, sched.OnGPU("-l …gpus="))
+	}
+	if s.Has("-I") {
+		told = append(told, "-I: an interactive job is not queued again: run the same line once more to go on")
+	}
+	if !strings.Contains(all, "walltime=") {
 		told = append(told, "no -l walltime=…: the end of the job is the queue's, and all that warns of it is SIGTERM, 10 s ahead: ask for a walltime")
 	}
 	switch {

@@ -54,11 +54,11 @@ func (a Adapter) Read(s sched.Script) []string {
 // readSteps tells what of the job cannot be saved as it is.
 func (a Adapter) readSteps(s sched.Script) (told []string) {
 	if n := s.Value("--nodes", "-N"); n != "" && n != "1" && n != "1-1" {
-		told = append(told, "--nodes="+n+": esky saves what runs on one host; a program that spans several (MPI) cannot be saved: ask for --nodes=1, or let the program save itself")
+		told = append(told, sched.OnSeveralHosts("--nodes="+n, "ask for --nodes=1"))
 	}
 	for _, gpu := range []string{"--gpus", "-G", "--gpus-per-node", "--gpus-per-task", "--gres"} {
 		if v := s.Value(gpu); v != "" && (gpu != "--gres" || strings.Contains(v, "gpu")) {
-			told = append(told, gpu+" "+v+": what is in a GPU is not saved, and a program that uses one is refused: let it save itself (--provider application)")
+			told = append(told, sched.OnGPU(gpu+" "+v))
 		}
 	}
 	switch {

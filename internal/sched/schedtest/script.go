@@ -15,12 +15,28 @@ import (
 // Scripts checks what an adapter reads in job scripts: for each text a word of
 // every sentence, in order. The folder's own job.sh must give no cause for one,
 // but for those in known.
-func Scripts(t *testing.T, r sched.ScriptReader, cases map[string][]string, known ...string) {
+func Scripts(t *testing.T, r sched.Adapter, cases map[string][]string, known ...string) {
 	t.Helper()
-	own, err := os.ReadFile("job.sh")
-	if err == nil {
-		cases[string(own)] = known
+	if _, err := os.Stat("job.sh"); err == nil {
+		Files(t, r, "job.sh", cases, known...)
+		return
 	}
+	check(t, r, cases)
+}
+
+// Files is Scripts for an adapter whose folder has another job file.
+func Files(t *testing.T, r sched.Adapter, own string, cases map[string][]string, known ...string) {
+	t.Helper()
+	text, err := os.ReadFile(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases[string(text)] = known
+	check(t, r, cases)
+}
+
+func check(t *testing.T, r sched.Adapter, cases map[string][]string) {
+	t.Helper()
 	for text, want := range cases {
 		reader, told := sched.ReadScript(text)
 		if reader == nil || reader.Name() != r.Name() {

@@ -23,38 +23,8 @@ import (
 
 // collect describes the frozen job.
 func (d *Dump) collect() error {
-	given, err := givenCPUs(d.o.Tree)
-	if err != nil {
+	if err := d.admit(); err != nil {
 		return err
-	}
-	var refused, begins []string
-	ours := homeOf(d.o.Tree)
-	for _, p := range d.frozen.Live() {
-		q := &process{Process: p, given: given}
-		d.procs = append(d.procs, q)
-		if !p.Leader().Regs.Is64Bit() {
-			refused = append(refused, fmt.Sprintf("pid %d (%s) is a 32-bit program", p.Pid, p.Stat.Comm))
-		}
-		if q.maps, err = procfs.ReadMaps(p.Eye); err != nil {
-			return err
-		}
-		refused = append(refused, refuseProcess(d.o.Tree, ours, p.Eye, &p.Stat, &p.Status)...)
-		refused = append(refused, refuseThreads(p)...)
-		refused = append(refused, refuseMaps(p.Pid, p.Stat.Comm, q.maps)...)
-		loading, err := q.loading()
-		if err != nil {
-			return err
-		}
-		if loading {
-			begins = append(begins, fmt.Sprintf("pid %d (%s) has not begun yet with the program that it executes", p.Pid, p.Stat.Comm))
-		}
-	}
-	refused = append(refused, refuseShared(d.frozen.Live())...)
-	if len(refused) > 0 {
-		return &RefusedError{Reasons: refused}
-	}
-	if len(begins) > 0 {
-		return &RefusedError{Reasons: begins, passing: true}
 	}
 	d.filesOf, d.fsOf = firstOf(d.frozen.Live(), kcmpFiles), firstOf(d.frozen.Live(), kcmpFS)
 	if err := d.findOwnPlaces(); err != nil {
@@ -97,6 +67,44 @@ func (d *Dump) collect() error {
 		return err
 	}
 	return d.collectShared()
+}
+
+// admit lists the frozen processes, and refuses those that cannot be carried.
+func (d *Dump) admit() error {
+	given, err := givenCPUs(d.o.Tree)
+	if err != nil {
+		return err
+	}
+	var refused, begins []string
+	ours := homeOf(d.o.Tree)
+	for _, p := range d.frozen.Live() {
+		q := &process{Process: p, given: given}
+		d.procs = append(d.procs, q)
+		if !p.Leader().Regs.Is64Bit() {
+			refused = append(refused, fmt.Sprintf("pid %d (%s) is a 32-bit program", p.Pid, p.Stat.Comm))
+		}
+		if q.maps, err = procfs.ReadMaps(p.Eye); err != nil {
+			return err
+		}
+		refused = append(refused, refuseProcess(d.o.Tree, ours, p.Eye, &p.Stat, &p.Status)...)
+		refused = append(refused, refuseThreads(p)...)
+		refused = append(refused, refuseMaps(p.Pid, p.Stat.Comm, q.maps)...)
+		loading, err := q.loading()
+		if err != nil {
+			return err
+		}
+		if loading {
+			begins = append(begins, fmt.Sprintf("pid %d (%s) has not begun yet with the program that it executes", p.Pid, p.Stat.Comm))
+		}
+	}
+	refused = append(refused, refuseShared(d.frozen.Live())...)
+	if len(refused) > 0 {
+		return &RefusedError{Reasons: refused}
+	}
+	if len(begins) > 0 {
+		return &RefusedError{Reasons: begins, passing: true}
+	}
+	return nil
 }
 
 func (d *Dump) collectProcesses() error {

@@ -72,7 +72,7 @@ func removeAll(p *monitor.Place) error {
 		return err
 	}
 	defer lock.Close()
-	return p.Store.RemoveImages()
+	return p.RemoveImages()
 }
 
 func pruneOne(p *monitor.Place, remove func(*monitor.Place) error) (pruned, error) {

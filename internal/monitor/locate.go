@@ -45,18 +45,32 @@ func Locate(dir, job string) (*Place, error) {
 	return p, nil
 }
 
+// near is the place on this host with images that the store may not have; nil if
+// there is none, or nothing in it that is to be believed.
+func (p *Place) near() (*store.Near, error) {
+	if !p.Here || p.Holder.Local == "" {
+		return nil, nil
+	}
+	near, err := p.Store.ExistingNear(filepath.Dir(p.Holder.Local))
+	if err != nil {
+		return nil, nil // brought, and removed
+	}
+	believed, err := near.Believed()
+	if err != nil || !believed {
+		return nil, err
+	}
+	return near, nil
+}
+
 // Images are those of the store, and those on this host that have not been brought
 // there yet, newest first.
 func (p *Place) Images() ([]store.Generation, error) {
 	all, err := p.Store.Generations()
-	if err != nil || !p.Here || p.Holder.Local == "" {
-		return all, err
-	}
-	near, err := p.Store.ExistingNear(filepath.Dir(p.Holder.Local))
 	if err != nil {
-		return all, nil // brought, and removed
+		return nil, err
 	}
-	if believed, err := near.Believed(); err != nil || !believed {
+	near, err := p.near()
+	if near == nil || err != nil {
 		return all, err
 	}
 	here, err := near.Generations()
@@ -67,6 +81,15 @@ func (p *Place) Images() ([]store.Generation, error) {
 	}
 	slices.SortFunc(all, func(a, b store.Generation) int { return int(b.Number) - int(a.Number) })
 	return all, err
+}
+
+// RemoveImages removes all of them. The caller has the job's lock.
+func (p *Place) RemoveImages() error {
+	near, err := p.near()
+	if near != nil {
+		err = near.RemoveImages()
+	}
+	return errors.Join(err, p.Store.RemoveImages())
 }
 
 // Elsewhere says where images may be that cannot be seen from here; empty: nowhere.

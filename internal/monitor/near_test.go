@@ -105,6 +105,39 @@ func TestNearImageIsResumedOnItsHost(t *testing.T) {
 	}
 }
 
+// The newest image is on this host only, and damaged: the store's is resumed.
+func TestDamagedNearImage(t *testing.T) {
+	r := nearRig(t)
+	r.start()
+	r.checkpoint()
+	for end := time.Now().Add(5 * time.Second); len(r.generations()) == 0 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	record := filepath.Join(r.store().Dir(), "state.json") // without it nothing can be brought
+	good, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaceFile(t, record, []byte("{"))
+	r.signals <- syscall.SIGTERM
+	r.want(99, "")
+	replaceFile(t, record, good)
+	manifests, err := filepath.Glob(filepath.Join(r.cfg.Local, "*", "gen-000002", "manifest"))
+	if err != nil || len(manifests) != 1 {
+		t.Fatalf("%q, %v", manifests, err)
+	}
+	replaceFile(t, manifests[0], []byte("?"))
+	again := r.again()
+	again.start().exit(0)
+	again.want(0, "")
+	if d := cmp.Diff([]string{"gen-000001"}, r.engine.resumed); d != "" {
+		t.Error(d)
+	}
+	if texts := again.events.find("damaged"); len(texts) != 1 {
+		t.Errorf("told of damage: %q", texts)
+	}
+}
+
 // wantPlace checks which images other commands see, by the directories that they are
 // below, and what they tell of those that they cannot see.
 func wantPlace(t *testing.T, r *rig, below []string, elsewhere string) {

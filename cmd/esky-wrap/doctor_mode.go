@@ -30,8 +30,8 @@ func (d *diagnosis) chooseMode() {
 		}
 	}
 	d.Warnings = append(d.Warnings, "jobs run in shim mode, for want of namespaces: process numbers and clocks of a resumed job are translated "+
-		"by a preload library; programs that are static, written in Go, or use PI mutexes come back only if their old numbers are free, and those with "+
-		"robust mutexes may not hear of a dead owner; System V objects, message queues and pseudo-terminals are refused (docs/limits.md)")
+		"by a preload library; programs that are static or written in Go come back only if their old numbers are free; terminals that the job opens may get "+
+		"other numbers; System V objects and POSIX message queues are refused (docs/limits.md)")
 }
 
 func allOfNamespaces(checks []host.Check) bool {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/pty"
 )
@@ -47,8 +48,12 @@ func ptsNumber(dev uint64) uint32 {
 }
 
 // refuseTerminal says why a terminal cannot be carried: only what a job opens in
-// a devpts of its own can have the same number elsewhere.
+// a devpts of its own can have the same number elsewhere. Without namespaces a job has
+// none, and its terminals have other numbers where they must.
 func (f *file) refuseTerminal() string {
+	if ids.Shim() {
+		return ""
+	}
 	const host = "a terminal of the host, other than the one that the job was started with, cannot be carried"
 	var theirs, ours unix.Stat_t
 	if unix.Stat(fmt.Sprintf("/proc/%d/root/dev/pts", f.hostPid), &theirs) != nil ||
@@ -224,8 +229,8 @@ func (f *file) modes() *imagepb.Termios {
 // sessionOf is the job's number of a session that we know by the host's.
 func (d *Dump) sessionOf(host int) int32 {
 	for _, p := range d.frozen.Processes {
-		if ids := p.Status.NSsid; len(ids) > 0 && ids[0] == host && host != 0 {
-			return int32(last(ids))
+		if all := p.Status.NSsid; len(all) > 0 && all[0] == host && host != 0 {
+			return int32(ids.Virtual(last(all)))
 		}
 	}
 	return 0
@@ -234,8 +239,8 @@ func (d *Dump) sessionOf(host int) int32 {
 // groupOf is the same of a process group; 0 if nobody is left of it.
 func (d *Dump) groupOf(host int) int32 {
 	for _, p := range d.frozen.Processes {
-		if ids := p.Status.NSpgid; len(ids) > 0 && ids[0] == host && host != 0 {
-			return int32(last(ids))
+		if all := p.Status.NSpgid; len(all) > 0 && all[0] == host && host != 0 {
+			return int32(ids.Virtual(last(all)))
 		}
 	}
 	return 0

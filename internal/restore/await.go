@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,9 @@ func readNumber(path string) (int, error) {
 }
 
 func newWaiter(ctx context.Context) (*waiter, error) {
+	if err := hireThreads(); err != nil {
+		return nil, err
+	}
 	w := &waiter{ctx: ctx, deadline: time.Now().Add(awaitLimit)}
 	fd, err := unix.MemfdCreate("esky-spin", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -72,6 +76,28 @@ func newWaiter(ctx context.Context) (*waiter, error) {
 		return nil, fmt.Errorf("start the helper that uses up numbers: %w", err)
 	}
 	return w, nil
+}
+
+// hireThreads has the Go runtime make the threads that it may want later. One that it
+// made while numbers are counted would have the wanted number, and keep it.
+func hireThreads() error {
+	const most = 16
+	var gate [2]int
+	if err := unix.Pipe2(gate[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("make threads before numbers are counted: %w", err)
+	}
+	var here, gone sync.WaitGroup
+	for range most {
+		here.Add(1)
+		gone.Go(func() {
+			here.Done()
+			_, _ = unix.Read(gate[0], make([]byte, 1)) // until it is closed, on a thread of its own
+		})
+	}
+	here.Wait()
+	err := unix.Close(gate[1])
+	gone.Wait()
+	return errors.Join(err, unix.Close(gate[0]))
 }
 
 // end ends the helper.

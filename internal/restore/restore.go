@@ -73,6 +73,7 @@ type restorer struct {
 	loaded   map[int]bool // chunks that have been read, before the tree was complete
 
 	procs   []*proc
+	pts     []uint32            // numbers that the terminals have got
 	objects map[uint32]*os.File // staged, to be filled from the page data
 	// segments that are being filled, by the index of their objects
 	segments map[uint32]segment

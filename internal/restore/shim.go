@@ -43,8 +43,8 @@ func (r *restorer) chooseNumbers() error {
 	if !ids.Shim() {
 		return nil
 	}
-	if m := r.meta; len(m.SysvSegments)+len(m.SysvSemaphores)+len(m.SysvQueues)+len(m.PosixQueues)+len(m.Ptys) > 0 {
-		return &NumbersError{"no namespaces, which the System V objects, message queues and pseudo-terminals of this job need"}
+	if m := r.meta; len(m.SysvSegments)+len(m.SysvSemaphores)+len(m.SysvQueues)+len(m.PosixQueues) > 0 {
+		return &NumbersError{"no namespaces, which the System V objects and message queues of this job need"}
 	}
 	n := &r.shim
 	n.table = &ids.Table{Init: r.init, Exe: map[int]string{}}

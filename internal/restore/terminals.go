@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esky-hpc/esky/internal/ids"
 	"github.com/esky-hpc/esky/internal/image/imagepb"
 	"github.com/esky-hpc/esky/internal/procfs"
 	"github.com/esky-hpc/esky/internal/pty"
@@ -26,35 +27,100 @@ func (r *restorer) fillers() uint64 {
 	return most
 }
 
-// openPtys makes the pairs. A new terminal gets the lowest number that is free, and
-// this devpts is new.
+// openPtys makes the pairs. A new terminal gets the lowest number that is free. In a
+// devpts of the job's own all are; in that of the host, without namespaces, somebody
+// may have one that is wanted, and then the terminal gets another.
 func (r *restorer) openPtys() error {
-	wanted := map[uint64]uint32{}
+	r.pts = make([]uint32, len(r.meta.Ptys))
+	missing := map[uint32]uint32{}
 	for i, p := range r.meta.Ptys {
-		wanted[uint64(p.Number)] = uint32(i)
+		missing[p.Number] = uint32(i)
 	}
-	for n := range r.fillers() {
-		s := r.seed.script()
-		path, to := "/dev/ptmx", r.stageEnd()+n
-		i, want := wanted[n]
-		if want {
-			path, to = r.ptmxPath(i), r.stagePty(i, 0)
+	var spare []uint32 // numbers that are not wanted; their masters lie behind the stage
+	at := func() uint64 { return r.stageEnd() + uint64(len(spare)) }
+	for next := uint64(0); len(missing) > 0 && next < r.fillers(); {
+		n, err := r.openMaster("/dev/ptmx", at())
+		if err != nil {
+			return err
 		}
-		s.add("open "+path, unix.SYS_OPENAT, atFdCwd, s.string(path), unix.O_RDWR|unix.O_NOCTTY, 0)
-		s.put(to)
-		if err := s.do(); err != nil {
-			return fmt.Errorf("make a pseudo-terminal: %w", err)
+		if i, want := missing[n]; !want {
+			spare = append(spare, n)
+		} else if err := r.placePty(i, n, at()); err != nil {
+			return err
+		} else {
+			delete(missing, n)
 		}
-		if !want {
+		next = uint64(n) + 1
+	}
+	for i, p := range r.meta.Ptys {
+		if _, is := missing[p.Number]; !is {
 			continue
 		}
-		if err := r.openPty(i, r.meta.Ptys[i]); err != nil {
-			return fmt.Errorf("/dev/pts/%d: %w", n, err)
+		if !ids.Shim() {
+			return fmt.Errorf("/dev/pts/%d is not to be had: does this host let jobs have terminals of their own?", p.Number)
+		}
+		if len(spare) == 0 {
+			n, err := r.openMaster("/dev/ptmx", at())
+			if err != nil {
+				return err
+			}
+			spare = append(spare, n)
+		}
+		n := spare[len(spare)-1]
+		spare = spare[:len(spare)-1]
+		r.note("/dev/pts/%d is somebody else's here: that terminal of the job is /dev/pts/%d now", p.Number, n)
+		if err := r.placePty(uint32(i), n, at()); err != nil {
+			return err
 		}
 	}
 	s := r.seed.script()
 	s.add("close_range", unix.SYS_CLOSE_RANGE, r.stageEnd(), uint64(^uint32(0)), 0)
 	return s.do()
+}
+
+// openMaster makes a pair and returns its number.
+func (r *restorer) openMaster(path string, at uint64) (uint32, error) {
+	s := r.seed.script()
+	s.add("open "+path, unix.SYS_OPENAT, atFdCwd, s.string(path), unix.O_RDWR|unix.O_NOCTTY, 0)
+	s.put(at)
+	if err := s.do(); err != nil {
+		return 0, fmt.Errorf("make a pseudo-terminal: %w", err)
+	}
+	master, err := r.borrow(at)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(master)
+	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
+	return uint32(n), err
+}
+
+// placePty makes the pair with the number n, whose master is at from, that of the image.
+func (r *restorer) placePty(i, n uint32, from uint64) error {
+	r.pts[i] = n
+	s := r.seed.script()
+	if path := r.ptmxPath(i); path != "/dev/ptmx" { // the number is free again for a moment
+		s.add("close", unix.SYS_CLOSE, from)
+		if err := s.do(); err != nil {
+			return err
+		}
+		again, err := r.openMaster(path, from)
+		if err != nil {
+			return err
+		}
+		if again != n {
+			return fmt.Errorf("%s gave terminal %d, wanted %d", path, again, n)
+		}
+	}
+	s.add("dup3", unix.SYS_DUP3, from, r.stagePty(i, 0), 0)
+	s.add("close", unix.SYS_CLOSE, from)
+	if err := s.do(); err != nil {
+		return err
+	}
+	if err := r.openPty(i, r.meta.Ptys[i]); err != nil {
+		return fmt.Errorf("/dev/pts/%d: %w", n, err)
+	}
+	return nil
 }
 
 // ptmxPath is the name under which the master was opened.
@@ -74,9 +140,6 @@ func (r *restorer) openPty(i uint32, p *imagepb.Pty) error {
 		return err
 	}
 	defer unix.Close(master)
-	if n, err := unix.IoctlGetInt(master, unix.TIOCGPTN); err != nil || uint32(n) != p.Number {
-		return fmt.Errorf("got the number %d (%v): does this host let jobs have terminals of their own?", uint32(n), err)
-	}
 	state := ptyState(p)
 	plain := state
 	plain.Packet, plain.Locked, plain.Exclusive = false, false, false
@@ -87,7 +150,7 @@ func (r *restorer) openPty(i uint32, p *imagepb.Pty) error {
 		return nil
 	}
 	s := r.seed.script()
-	s.add("open the slave", unix.SYS_OPENAT, atFdCwd, s.string(ptsPath(p)), unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	s.add("open the slave", unix.SYS_OPENAT, atFdCwd, s.string(r.ptsPath(i)), unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	s.put(r.stagePty(i, 1))
 	if err := s.do(); err != nil {
 		return err
@@ -103,7 +166,7 @@ func (r *restorer) openPty(i uint32, p *imagepb.Pty) error {
 	return pty.Fill(master, slave, plain, pty.Queues{Lines: p.Lines, Partial: p.Partial, Output: p.Output})
 }
 
-func ptsPath(p *imagepb.Pty) string { return fmt.Sprintf("/dev/pts/%d", p.Number) }
+func (r *restorer) ptsPath(i uint32) string { return fmt.Sprintf("/dev/pts/%d", r.pts[i]) }
 
 // setStreamModes gives the terminal that the job is now on the modes that the
 // program had set on the one before; not that of a shell in whose background the
@@ -166,7 +229,7 @@ func (r *restorer) openTerminal(s *script, f *imagepb.OpenFile, at uint64) {
 		s.put(at)
 		s.add("give the terminal up", unix.SYS_IOCTL, slave, unix.TIOCNOTTY)
 	default:
-		s.add("open the terminal", unix.SYS_OPENAT, atFdCwd, s.string(ptsPath(r.meta.Ptys[f.Pty])), flags|unix.O_NOCTTY, 0)
+		s.add("open the terminal", unix.SYS_OPENAT, atFdCwd, s.string(r.ptsPath(f.Pty)), flags|unix.O_NOCTTY, 0)
 		s.put(at)
 	}
 }
@@ -236,7 +299,7 @@ func (r *restorer) setForeground() error {
 				continue
 			}
 			s := p.script()
-			group := s.bytes(binary.LittleEndian.AppendUint32(nil, uint32(t.Foreground)))
+			group := s.bytes(binary.LittleEndian.AppendUint32(nil, uint32(real(int(t.Foreground)))))
 			s.add("tcsetpgrp", unix.SYS_IOCTL, r.stagePty(uint32(i), 1), unix.TIOCSPGRP, group)
 			if err := s.do(); err != nil {
 				return fmt.Errorf("/dev/pts/%d: group %d to the foreground: %w", t.Number, t.Foreground, err)

@@ -190,24 +190,36 @@ static int job_at_start(void)
 }
 
 /*
- * A job lives in a pid namespace of its own. An environment that has travelled
- * out of one (sbatch, ssh) must not make us send signals to the init of a host:
- * the first namespace always has this inode (PROC_PID_INIT_INO).
+ * A job lives in a pid namespace of its own. An environment that has travelled out
+ * of one (sbatch, ssh) must not make us send signals to the init of a host, or of a
+ * container, and wait for its answer. Where /proc shows another namespace than ours,
+ * or hides pid 1, it tells nothing; but the first one always has this inode
+ * (PROC_PID_INIT_INO).
  */
-static int in_first_namespace(void)
+static int init_is_ours(void)
 {
-	char link[32];
-	long i, n = sys4(SYS_readlink, (long)"/proc/self/ns/pid", (long)link,
-			 sizeof link - 1, 0);
+	char buf[32] = { 0 };
+	long i, fd, pid = 0;
 
-	for (i = n < 0 ? 0 : n; i < (long)sizeof link; i++)
-		link[i] = 0;
-	return has_prefix(link, "pid:[4026531836]");
+	sys4(SYS_readlink, (long)"/proc/self/ns/pid", (long)buf, sizeof buf - 1, 0);
+	if (has_prefix(buf, "pid:[4026531836]"))
+		return 0;
+	for (i = 0; i < (long)sizeof buf; i++)
+		((volatile char *)buf)[i] = 0;
+	sys4(SYS_readlink, (long)"/proc/self", (long)buf, sizeof buf - 1, 0);
+	for (i = 0; buf[i]; i++)
+		pid = pid * 10 + buf[i] - '0';
+	if (pid != sys4(SYS_getpid, 0, 0, 0, 0) ||
+	    (fd = sys4(SYS_openat, -100, (long)"/proc/1/cmdline", 02000000 /* O_CLOEXEC */, 0)) < 0)
+		return 1;
+	sys4(SYS_read, fd, (long)buf, sizeof buf - 1, 0);
+	sys4(SYS_close, fd, 0, 0, 0);
+	return has_prefix(buf, "esky-init");
 }
 
 static int under_esky(void)
 {
-	return (job_in_environ() || job_at_start()) && (init_pid() != 1 || !in_first_namespace());
+	return (job_in_environ() || job_at_start()) && (init_pid() != 1 || init_is_ours());
 }
 
 /* Asking for a checkpoint */

@@ -6,8 +6,7 @@ import "strings"
 
 // StartAgain is Start for a job without namespaces that was taken away: it waits
 // until the job goes on. One whose old process numbers somebody else had is begun
-// again, as a batch system would do, and so is one that was given others and misses
-// the old ones.
+// again, as a batch system would do, and so is one whose terminal got another number.
 func (j *Job) StartAgain() *Run {
 	j.T.Helper()
 	const most = 5
@@ -16,7 +15,7 @@ func (j *Job) StartAgain() *Run {
 		r.Until("the job goes on or cannot", func() bool { return strings.Contains(r.Stderr(), "resumed "+j.Name) || r.Ended() })
 		said := r.Stderr()
 		switch {
-		case strings.Contains(said, "numbers are translated") && tries < most:
+		case strings.Contains(said, "is somebody else's here") && tries < most:
 			r.Crash()
 		case strings.Contains(said, "resumed "+j.Name) || !r.Ended():
 			return r

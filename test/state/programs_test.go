@@ -23,6 +23,7 @@ type build struct {
 	words string   // that the reason of a refusal has
 	about string
 	shim  string // words of the refusal where it is refused without namespaces alone
+	sees  string // what is not the same for the static build without namespaces
 }
 
 func (b build) name() string { return b.line + "-" + b.kind }
@@ -68,14 +69,13 @@ func parse(text string) ([]build, error) {
 		for i := range f {
 			f[i] = strings.TrimSpace(f[i])
 		}
-		shim := ""
+		without := map[string]string{}
 		if len(f) == 6 {
-			f, shim = f[:5], f[5]
-			fate, words, _ := strings.Cut(shim, " ")
-			if fate != "refused" || words == "" {
-				return nil, fmt.Errorf("line %d: without namespaces %q is not refused with a reason", n+1, shim)
+			fate, words, _ := strings.Cut(f[5], " ")
+			if fate != "refused" && fate != "static" || words == "" {
+				return nil, fmt.Errorf("line %d: without namespaces %q is neither refused with a reason nor static with what it sees", n+1, f[5])
 			}
-			shim = words
+			f, without[fate] = f[:5], words
 		}
 		if len(f) != 5 || f[0] == "" || f[1] == "" || f[2] == "" {
 			return nil, fmt.Errorf("line %d: not five fields: %s", n+1, line)
@@ -88,7 +88,7 @@ func parse(text string) ([]build, error) {
 			if !slices.Contains([]string{"glibc", "static", "musl"}, kind) {
 				return nil, fmt.Errorf("line %d: no build %q", n+1, kind)
 			}
-			all = append(all, build{f[0], kind, strings.Fields(f[1]), fate, words, f[4], shim})
+			all = append(all, build{f[0], kind, strings.Fields(f[1]), fate, words, f[4], without["refused"], without["static"]})
 		}
 	}
 	return all, nil

@@ -84,8 +84,9 @@ func TestState(t *testing.T) {
 }
 
 // ports is held by a program that has TCP or UDP ports of this host, which
-// another one could be given while it is away.
-var ports sync.Mutex
+// another one could be given while it is away; terminals by one that has some of the
+// host's in shim mode.
+var ports, terminals sync.Mutex
 
 // all is one row of the matrix. What does not pass alone tells nothing about
 // esky.
@@ -96,6 +97,9 @@ func all(t *testing.T, table *harness.Table, messages *refusals, b build) {
 	case "inet":
 		ports.Lock()
 		defer ports.Unlock()
+	case "pty":
+		terminals.Lock()
+		defer terminals.Unlock()
 	case "hugetlb":
 		huge.Lock()
 		t.Cleanup(huge.Unlock)
@@ -112,6 +116,11 @@ func all(t *testing.T, table *harness.Table, messages *refusals, b build) {
 		}
 		t.Run(w.name, func(t *testing.T) {
 			table.Set(b.name(), w.name, "FAILED")
+			defer func() {
+				if t.Skipped() {
+					table.Set(b.name(), w.name, "left out")
+				}
+			}()
 			j := b.job(t, binary)
 			if w.bare {
 				j.Env = []string{"ESKY_PRELOAD=none"}
@@ -121,6 +130,7 @@ func all(t *testing.T, table *harness.Table, messages *refusals, b build) {
 				adopt(j, b)
 			case w.shim:
 				driveShim(j, messages, b, w)
+				messages.prove(b)
 			default:
 				drive(j, messages, b, w)
 			}

@@ -68,7 +68,7 @@ func (p *Provider) Start(_ context.Context, o plugin.StartOptions) (plugin.Handl
 }
 
 // Resume implements plugin.Provider.
-func (p *Provider) Resume(ctx context.Context, o plugin.ResumeOptions, progress func(plugin.Progress)) (plugin.Resumed, error) {
+func (p *Provider) Resume(ctx context.Context, o plugin.ResumeOptions, _ func(plugin.Progress)) (plugin.Resumed, error) {
 	began := time.Now()
 	if !slices.Contains([]string{"", "rollback", "accept", "strict"}, o.Files) {
 		return plugin.Resumed{}, plugin.Errorf(plugin.Usage, "", "files %q is none of rollback, accept, strict", o.Files)
@@ -77,7 +77,6 @@ func (p *Provider) Resume(ctx context.Context, o plugin.ResumeOptions, progress 
 	if err != nil {
 		return plugin.Resumed{}, err
 	}
-	progress(plugin.Progress{Phase: "verify"})
 	i, err := p.VerifyImage(ctx, o.Dir)
 	if err != nil {
 		return plugin.Resumed{}, err
@@ -96,7 +95,6 @@ func (p *Provider) Resume(ctx context.Context, o plugin.ResumeOptions, progress 
 	if err != nil {
 		return plugin.Resumed{}, err
 	}
-	progress(plugin.Progress{Phase: "restore"})
 	h, err := p.Launch(keeper.Spec{Command: s.Command, Env: o.Env, Dir: s.Dir, StateDir: o.StateDir}, own{Tool: t, Image: o.Dir, Files: o.Files}, o.Streams, o.Hold)
 	if err != nil {
 		return plugin.Resumed{}, err

@@ -195,22 +195,34 @@ func (k *Keeper) Launch() error {
 // Fork starts a child that ends with this process. attr has the rest: a session or a
 // group of its own. The caller is Launch, or Beside.
 func (k *Keeper) Fork(argv, env []string, files []*os.File, attr syscall.SysProcAttr) (int, error) {
-	path, err := exec.LookPath(argv[0])
-	if err == nil {
-		attr.Pdeathsig = unix.SIGKILL
-		var p *os.Process
-		p, err = os.StartProcess(path, argv, &os.ProcAttr{Dir: k.Dir, Env: env, Files: files, Sys: &attr})
-		if err == nil {
-			defer p.Release()
-			return p.Pid, nil
-		}
+	path, err := Find(argv[0])
+	if err != nil {
+		return 0, err
 	}
-	e := plugin.Errorf(plugin.Exec, "", "execute %s: %v", argv[0], err)
+	attr.Pdeathsig = unix.SIGKILL
+	p, err := os.StartProcess(path, argv, &os.ProcAttr{Dir: k.Dir, Env: env, Files: files, Sys: &attr})
+	if err != nil {
+		return 0, execError(argv[0], err)
+	}
+	defer p.Release()
+	return p.Pid, nil
+}
+
+// Find looks for a program as the job would; kind Exec: it cannot be executed.
+func Find(name string) (path string, err error) {
+	if path, err = exec.LookPath(name); err != nil {
+		return "", execError(name, err)
+	}
+	return path, nil
+}
+
+func execError(name string, err error) error {
+	e := plugin.Errorf(plugin.Exec, "", "execute %s: %v", name, err)
 	e.Status = 126
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		e.Status = 127
 	}
-	return 0, e
+	return e
 }
 
 // Streams are the standard streams of the job.

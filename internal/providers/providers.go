@@ -7,6 +7,7 @@ package providers
 import (
 	"github.com/esky-hpc/esky/internal/application"
 	"github.com/esky-hpc/esky/internal/criu"
+	"github.com/esky-hpc/esky/internal/dmtcp"
 	"github.com/esky-hpc/esky/internal/engine"
 	"github.com/esky-hpc/esky/internal/host"
 	"github.com/esky-hpc/esky/internal/native"
@@ -18,6 +19,7 @@ var All = map[string]func(version string) plugin.Provider{
 	native.Name:      func(version string) plugin.Provider { return native.New(version) },
 	application.Name: func(version string) plugin.Provider { return application.New(version) },
 	criu.Name:        func(version string) plugin.Provider { return criu.New(version) },
+	dmtcp.Name:       func(version string) plugin.Provider { return dmtcp.New(version) },
 }
 
 // Main runs the helper process that the arguments of this program name, and tells
@@ -27,5 +29,5 @@ func Main(args []string) bool {
 	if len(args) > 1 && args[1] == host.Verb {
 		host.ProbeMain(args[2:]) // does not return
 	}
-	return engine.WorkerMain(args) || application.KeeperMain(args) || criu.KeeperMain(args)
+	return engine.WorkerMain(args) || application.KeeperMain(args) || criu.KeeperMain(args) || dmtcp.KeeperMain(args)
 }

@@ -5,6 +5,7 @@ package dump
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -66,7 +67,10 @@ func (d *Dump) readPipe(f *file) (*imagepb.Pipe, error) {
 		return nil, fmt.Errorf("pipe size: %w", err)
 	}
 	pipe.Capacity = uint32(size)
-	pipe.Content, err = peekPipe(int(r.Fd()), size)
+	pipe.Content, pipe.Packets, err = peekPipe(int(r.Fd()), size)
+	if len(pipe.Packets) == 1 && !d.writesPackets(f) {
+		pipe.Packets = nil
+	}
 	return pipe, err
 }
 
@@ -99,6 +103,12 @@ func (d *Dump) pipeEnds(f *file) (readers, writers bool) {
 		}
 	}
 	return readers, writers
+}
+
+func (d *Dump) writesPackets(f *file) bool {
+	return slices.ContainsFunc(d.files.list, func(other *file) bool {
+		return other.st.Dev == f.st.Dev && other.st.Ino == f.st.Ino && other.info.Flags&unix.O_DIRECT != 0
+	})
 }
 
 // poll asks a duplicate of the very descriptor: one of our own would count as
@@ -136,38 +146,40 @@ func (f *file) borrow() (int, error) {
 
 // peekPipe copies the content by tee(2), which does not consume it. Beyond
 // pipe-user-pages-soft (pipe(7)) our own pipe may be smaller than that of the
-// job; mostly it is big enough for what is in there.
-func peekPipe(fd, size int) ([]byte, error) {
+// job; mostly it is big enough for what is in there. The copy has packets where the
+// pipe has them (O_DIRECT, pipe2(2)): a read takes one of them.
+func peekPipe(fd, size int) (content []byte, packets []uint32, err error) {
 	held, err := unix.IoctlGetInt(fd, unix.TIOCINQ) // FIONREAD
 	if err != nil {
-		return nil, fmt.Errorf("size up the content of a pipe: %w", err)
+		return nil, nil, fmt.Errorf("size up the content of a pipe: %w", err)
 	}
 	if held == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer unix.Close(p[0])
 	defer unix.Close(p[1])
 	if _, err := unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, size); err != nil && err != unix.EPERM {
-		return nil, fmt.Errorf("make a pipe of %d bytes: %w", size, err)
+		return nil, nil, fmt.Errorf("make a pipe of %d bytes: %w", size, err)
 	}
 	n, err := unix.Tee(fd, p[1], size, unix.SPLICE_F_NONBLOCK)
 	if err != nil {
-		return nil, fmt.Errorf("copy the content of a pipe: %w", err)
+		return nil, nil, fmt.Errorf("copy the content of a pipe: %w", err)
 	}
 	if n < int64(held) {
-		return nil, fmt.Errorf("copy the content of a pipe: no room for all %d bytes: the user has too many pipes (fs.pipe-user-pages-soft)", held)
+		return nil, nil, fmt.Errorf("copy the content of a pipe: no room for all %d bytes: the user has too many pipes (fs.pipe-user-pages-soft)", held)
 	}
-	content := make([]byte, n)
+	content = make([]byte, n)
 	for at := 0; at < len(content); {
 		got, err := unix.Read(p[0], content[at:])
 		if err != nil || got == 0 {
-			return nil, fmt.Errorf("read the content of a pipe: %w", err)
+			return nil, nil, fmt.Errorf("read the content of a pipe: %w", err)
 		}
 		at += got
+		packets = append(packets, uint32(got))
 	}
-	return content, nil
+	return content, packets, nil
 }

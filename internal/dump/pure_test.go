@@ -108,7 +108,7 @@ func TestPeeks(t *testing.T) {
 	for _, fd := range append(pair[:], p[:]...) {
 		defer unix.Close(fd)
 	}
-	if got, err := peekPipe(p[0], 65536); got != nil || err != nil {
+	if got, _, err := peekPipe(p[0], 65536); got != nil || err != nil {
 		t.Errorf("an empty pipe holds %q, %v", got, err)
 	}
 	for _, s := range []string{"one", "two"} {
@@ -119,7 +119,7 @@ func TestPeeks(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if got, err := peekPipe(p[0], 65536); string(got) != "onetwo" || err != nil {
+		if got, _, err := peekPipe(p[0], 65536); string(got) != "onetwo" || err != nil {
 			t.Errorf("the pipe holds %q, %v", got, err)
 		}
 		d := &Dump{sockets: &sockets{}, frozen: &freeze.Job{}}

@@ -162,6 +162,8 @@ func refuseMap(m *procfs.Mapping) string {
 		return "memory protection keys are not carried yet"
 	case strings.HasPrefix(m.Path, "anon_inode:"):
 		return refuseKind(m.Path)
+	case strings.HasPrefix(m.Path, "socket:"): // TCP_ZEROCOPY_RECEIVE, tcp(7)
+		return "memory of a socket cannot be carried: let the program read from it"
 	case strings.HasPrefix(m.Path, "/dev/") && m.Path != "/dev/zero" && !strings.HasPrefix(m.Path, "/dev/shm/"):
 		return refuseKind(m.Path)
 	}

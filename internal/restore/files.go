@@ -315,13 +315,31 @@ func (r *restorer) openPipe(p *imagepb.Pipe) error {
 	if len(p.Content) == 0 {
 		return nil
 	}
+	return r.fillPipe(p, wr)
+}
+
+// fillPipe puts back what was in a pipe. Packets (O_DIRECT, pipe2(2)) are what
+// single writes write.
+func (r *restorer) fillPipe(p *imagepb.Pipe, wr uint64) error {
 	f, err := r.openStaged(wr, unix.O_WRONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	_, err = f.Write(p.Content)
-	return err
+	packets := p.Packets
+	if len(packets) == 0 {
+		packets = []uint32{uint32(len(p.Content))}
+	} else if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFL, unix.O_DIRECT|unix.O_NONBLOCK); err != nil {
+		return fmt.Errorf("a pipe of packets: %w", err)
+	}
+	rest := p.Content
+	for _, n := range packets {
+		if _, err := f.Write(rest[:n]); err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	return nil
 }
 
 // openPipeEnd opens one description of a pipe: through /proc, which gives each
@@ -332,7 +350,7 @@ func (r *restorer) openPipeEnd(s *script, f *imagepb.OpenFile, flags, at uint64)
 		end = 1
 	}
 	path := fmt.Sprintf("/proc/self/fd/%d", r.stagePipe(end))
-	s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(path), flags|unix.O_NONBLOCK, 0)
+	s.add("open", unix.SYS_OPENAT, atFdCwd, s.string(path), flags&^unix.O_DIRECT|unix.O_NONBLOCK, 0) // a pipe can have O_DIRECT only later
 	s.put(at)
 	s.add("fcntl", unix.SYS_FCNTL, at, unix.F_SETFL, flags&^unix.O_ACCMODE)
 }

@@ -56,6 +56,35 @@ static void content(void)
 	drain("what is written now", big[0], 8000, 5);
 }
 
+// Packets: one read takes one of them, and the rest of it is gone (pipe2(2)).
+static void packets(void)
+{
+	int p[2], none[2], one[2];
+
+	SYS(pipe2(p, O_DIRECT));
+	SYS(pipe2(one, O_DIRECT));
+	fill(one[1], 8, 1);
+	SYS(pipe2(none, O_DIRECT | O_NONBLOCK));
+	fill(p[1], 100, 1);
+	fill(p[1], 4000, 2);
+	fill(p[1], 80, 3);
+	ready_and_await();
+	EQ("flags", fcntl(p[1], F_GETFL) & (O_DIRECT | O_NONBLOCK), O_DIRECT);
+	EQ("flags of an empty one", fcntl(none[1], F_GETFL) & (O_DIRECT | O_NONBLOCK), O_DIRECT | O_NONBLOCK);
+	EQ("first packet", read(p[0], buf, sizeof buf), 100);
+	SAME("first packet", buf, 100, 1);
+	EQ("part of the second", read(p[0], buf, 800), 800);
+	SAME("second packet", buf, 800, 2);
+	EQ("third packet", read(p[0], buf, sizeof buf), 80);
+	fill(p[1], 8, 4);
+	fill(p[1], 8, 5);
+	EQ("a packet written now", read(p[0], buf, sizeof buf), 8);
+	EQ("and the next", read(p[0], buf, sizeof buf), 8);
+	fill(one[1], 8, 5);
+	EQ("a single packet", read(one[0], buf, sizeof buf), 8);
+	empty(none[0]);
+}
+
 // The writer has closed: content, then the end. The reader has: EPIPE.
 static void closed(void)
 {
@@ -130,7 +159,7 @@ static void fifo(void)
 int main(int argc, char **argv)
 {
 	static const struct mode modes[] = {
-		{ "content", content }, { "closed", closed }, { "between", between }, { "fifo", fifo }, { NULL, NULL },
+		{ "content", content }, { "packets", packets }, { "closed", closed }, { "between", between }, { "fifo", fifo }, { NULL, NULL },
 	};
 
 	begin(argc, argv);

@@ -3898,6 +3898,7 @@ type Pipe struct {
 	Path          string                 `protobuf:"bytes,3,opt,name=path" json:"path,omitempty"`                          // of a FIFO
 	NoReader      bool                   `protobuf:"varint,4,opt,name=no_reader,json=noReader" json:"no_reader,omitempty"` // nobody, inside or outside, had this end
 	NoWriter      bool                   `protobuf:"varint,5,opt,name=no_writer,json=noWriter" json:"no_writer,omitempty"`
+	Packets       []uint32               `protobuf:"varint,6,rep,packed,name=packets" json:"packets,omitempty"` // of the content, where one read does not take it all (O_DIRECT)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3965,6 +3966,13 @@ func (x *Pipe) GetNoWriter() bool {
 		return x.NoWriter
 	}
 	return false
+}
+
+func (x *Pipe) GetPackets() []uint32 {
+	if x != nil {
+		return x.Packets
+	}
+	return nil
 }
 
 type SocketPair struct {
@@ -5440,13 +5448,14 @@ const file_internal_image_imagepb_image_proto_rawDesc = "" +
 	"\x05lflag\x18\x04 \x01(\rR\x05lflag\x12\x0e\n" +
 	"\x02cc\x18\x05 \x01(\fR\x02cc\x12\x16\n" +
 	"\x06ispeed\x18\x06 \x01(\rR\x06ispeed\x12\x16\n" +
-	"\x06ospeed\x18\a \x01(\rR\x06ospeed\"\x8a\x01\n" +
+	"\x06ospeed\x18\a \x01(\rR\x06ospeed\"\xa4\x01\n" +
 	"\x04Pipe\x12\x1a\n" +
 	"\bcapacity\x18\x01 \x01(\rR\bcapacity\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
 	"\x04path\x18\x03 \x01(\tR\x04path\x12\x1b\n" +
 	"\tno_reader\x18\x04 \x01(\bR\bnoReader\x12\x1b\n" +
-	"\tno_writer\x18\x05 \x01(\bR\bnoWriter\"K\n" +
+	"\tno_writer\x18\x05 \x01(\bR\bnoWriter\x12\x18\n" +
+	"\apackets\x18\x06 \x03(\rR\apackets\"K\n" +
 	"\n" +
 	"SocketPair\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\x05R\x04type\x12)\n" +

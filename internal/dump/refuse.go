@@ -66,7 +66,8 @@ func refuseProcess(tree freeze.Tree, ours namespaces, eye int, st *procfs.Stat, 
 		no("uses a shadow stack: start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")
 	}
 	if exe, err := procfs.Link(eye, "exe"); err == nil && filepath.Base(exe) == "srun" {
-		// Its sockets would be refused as well, but say less.
+		// They are slurmstepd's. A resumed srun would lose its connections to them, and
+		// tell the script that they have failed.
 		no("has started tasks that are not part of this job: save these where they run, by `srun esky-wrap run -- PROGRAM`, and not the script around them")
 	}
 	if tree.Adopted() {

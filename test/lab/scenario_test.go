@@ -257,7 +257,7 @@ func TestPythonLauncher(t *testing.T) {
 func TestTimeMinimum(t *testing.T) {
 	needEsky(t)
 	t.Parallel()
-	rootOn(t, "ctl", "scontrol", "create", "reservation", "ReservationName=soon", "StartTime=now+90", "Duration=60", "Nodes=n2", "CoreCnt=1", "Users=root")
+	rootOn(t, "ctl", "scontrol", "create", "reservation", "ReservationName=soon", "StartTime=now+90", "Duration=5", "Nodes=n2", "CoreCnt=1", "Users=root", "Flags=IGNORE_JOBS")
 	const rounds = 60
 	j := workplace(t, "timemin").submit(fmt.Sprintf("exec esky-wrap run -- ../count %d 1000 0", rounds),
 		"-p", "shared", "-w", "n2", "-N1", "-n1", "-c2", "-t", "10", "--time-min=1")

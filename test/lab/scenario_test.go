@@ -245,7 +245,7 @@ func TestPythonLauncher(t *testing.T) {
 		j.await("completion of "+task, 2*time.Minute, func() bool { return j.showID(task)["JobState"] == "COMPLETED" })
 		j.expectStatesOf(task, nil, want...)
 		out := j.read("log." + itoa(i) + ".out")
-		if !strings.HasSuffix(out, "\nresult 499500 0\n") || strings.Count(out, "step 8\n") != 1 {
+		if !strings.HasSuffix(out, "\nresult 1999000 0\n") || strings.Count(out, "step 8\n") != 1 {
 			t.Errorf("task %d: %s\n%s", i, out, j.read("log."+itoa(i)+".err"))
 		}
 	}

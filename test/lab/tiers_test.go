@@ -141,7 +141,7 @@ func TestImageThatWasNeverBrought(t *testing.T) {
 				return
 			}
 			j.await("a new beginning: the store has nothing", time.Minute, func() bool {
-				return strings.Contains(j.read("result"), "round 3 ") && !strings.Contains(j.read("result"), "round 15 ")
+				return strings.Count(j.read("err"), "started slurm-") == 2
 			})
 			if strings.Contains(j.read("err"), "resumed") {
 				t.Errorf("resumed from what? %s", j.read("err"))

@@ -95,12 +95,21 @@ func (p *Provider) Resume(ctx context.Context, o plugin.ResumeOptions, _ func(pl
 	if err != nil {
 		return plugin.Resumed{}, err
 	}
-	h, err := p.Launch(keeper.Spec{Command: s.Command, Env: o.Env, Dir: s.Dir, StateDir: o.StateDir}, own{Tool: t, Image: o.Dir, Files: o.Files}, o.Streams, o.Hold)
-	if err != nil {
-		return plugin.Resumed{}, err
+	spec := keeper.Spec{Command: s.Command, Env: o.Env, Dir: s.Dir, StateDir: o.StateDir}
+	for tries := 0; ; tries++ {
+		h, err := p.Launch(spec, own{Tool: t, Image: o.Dir, Files: o.Files}, o.Streams, o.Hold)
+		if err == nil {
+			return plugin.Resumed{Job: h, Bytes: i.Bytes, Took: time.Since(began), Notes: notes}, nil
+		}
+		// It may have been the keeper itself that had got a number of the job.
+		if plugin.KindOf(err) != plugin.Busy || tries == mostTries || s.taken() != nil {
+			return plugin.Resumed{}, err
+		}
 	}
-	return plugin.Resumed{Job: h, Bytes: i.Bytes, Took: time.Since(began), Notes: notes}, nil
 }
+
+// mostTries is how often a resume is tried again.
+const mostTries = 3
 
 // kernel is this host's, for people.
 func kernel() string {

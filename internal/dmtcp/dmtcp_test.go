@@ -50,6 +50,7 @@ func TestConformance(t *testing.T) {
 		"over gRPC":  func(t *testing.T) plugin.Provider { return plugintest.OverWire(t, New("test")) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			plugintest.Provider(t, plugintest.ProviderCase{
 				Open: open, Close: func(*testing.T, plugin.Provider) {}, Program: []string{"/bin/sh", "-c", counter},
 			})

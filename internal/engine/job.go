@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -61,12 +62,9 @@ func newJob(i *namespace.Init, main int, statusPath string) *Job {
 
 // Start starts a program in namespaces of its own.
 func Start(o StartOptions) (*Job, error) {
-	path, err := namespace.Resolve(o.Argv[0])
+	path, err := o.resolve()
 	if err != nil {
 		return nil, launchError(err)
-	}
-	if !filepath.IsAbs(path) && o.Dir != "" {
-		path = filepath.Join(o.Dir, path)
 	}
 	if err := forgetMain(o.StatusPath, &imagepb.Image{}); err != nil {
 		return nil, err
@@ -79,6 +77,24 @@ func Start(o StartOptions) (*Job, error) {
 		return nil, err
 	}
 	return newJob(i, i.MainPid, o.StatusPath), nil
+}
+
+// resolve finds the program as a shell in the job's directory would, which need not
+// be that of this process.
+func (o StartOptions) resolve() (string, error) {
+	name := o.Argv[0]
+	if strings.Contains(name, "/") && !filepath.IsAbs(name) && o.Dir != "" {
+		name = filepath.Join(o.Dir, name)
+	}
+	path, err := namespace.Resolve(name)
+	var exec *namespace.ExecError
+	if errors.As(err, &exec) {
+		exec.Path = o.Argv[0]
+	}
+	if err == nil && !filepath.IsAbs(path) && o.Dir != "" { // found by a relative part of PATH
+		path = filepath.Join(o.Dir, path)
+	}
+	return path, err
 }
 
 // launchError turns errors of package namespace into ours.

@@ -41,6 +41,9 @@ func testExit(t *testing.T, f *fixture) {
 		t.Errorf("a signal that means exit 5 ended it with %d", s)
 	}
 
+	f.must(os.WriteFile(f.path("here"), []byte("#!/bin/sh\nexit 6\n"), 0o700))
+	f.ended(f.start("./here"), plugin.Exit{Code: 6}) // in its own directory, whatever that of the provider is
+
 	_, err := f.p.Start(f.ctx, plugin.StartOptions{Argv: []string{"/no/such/program"}, Env: f.env(), Dir: f.dir, StateDir: f.state, Options: f.c.Options})
 	var e *plugin.Error
 	if !errors.As(err, &e) || e.Kind != plugin.Exec || e.Status != 127 {

@@ -8,7 +8,7 @@ import "github.com/esky-hpc/esky/internal/sched"
 func (Adapter) Forecast(f sched.Facts, j sched.Job) sched.Outlook {
 	o := sched.Outlook{
 		Warned: "at the walltime, at qdel, qrerun and preemption SIGTERM goes to all processes of the job, SIGKILL " + j.Later() +
-			" (kill_delay, unless the queue has another)",
+			" (kill_delay of the queue)",
 		Back:   j.By("the site's hook, for status 99: the same id, any host"),
 		Output: f.Appended("PBS keeps it in its spool and appends, where the job comes back under its id"),
 		Admin:  []string{"kill_delay of the queue bounds what can be saved at qdel, qrerun and preemption: qmgr -c \"set queue Q kill_delay = 120\""},

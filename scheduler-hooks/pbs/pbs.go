@@ -3,7 +3,7 @@
 // Package pbs is what esky knows about OpenPBS, PBS Professional and Torque, as
 // their documentation and source have it.
 //
-//   - A job hears of its end by SIGTERM, to all of its processes, kill_delay (10 s
+//   - A job hears of its end by SIGTERM, to all of its session, kill_delay (10 s
 //     unless the queue says otherwise) before SIGKILL; no option asks for an
 //     earlier warning, so esky leaves by the clock.
 //   - Users cannot requeue: neither qrerun nor an exit status is theirs. A site
@@ -41,7 +41,7 @@ func (Adapter) Detect(env sched.Env) bool { return env("PBS_JOBID") != "" }
 // Describe implements sched.Adapter.
 func (Adapter) Describe(ctx context.Context, f sched.Facts) (sched.Job, error) {
 	j := f.Named("pbs", name(f.Env("PBS_JOBID")))
-	j.ID, j.Grace = f.Env("PBS_JOBID"), killDelay
+	j.ID, j.Grace = f.Env("PBS_JOBID"), grace(ctx, f)
 	switch {
 	case f.Env("PBS_ENVIRONMENT") == "PBS_INTERACTIVE":
 		j.NoReturn = "it is an interactive job"
@@ -54,7 +54,7 @@ func (Adapter) Describe(ctx context.Context, f sched.Facts) (sched.Job, error) {
 	if !ok {
 		out, err := f.Ask(ctx, "qstat", "-f", j.ID)
 		if err != nil {
-			j.Warnings = append(j.Warnings, "qstat does not answer, so the end of the job is not known: it gets "+killDelay.String()+" to save itself")
+			j.Warnings = append(j.Warnings, "qstat does not answer, so the end of the job is not known: it gets "+j.Grace.String()+" to save itself")
 			return j, nil
 		}
 		rec := parse(out)
@@ -67,6 +67,17 @@ func (Adapter) Describe(ctx context.Context, f sched.Facts) (sched.Job, error) {
 		j.End = f.Began.Add(span)
 	}
 	return j, nil
+}
+
+// grace is the kill_delay of the job's queue, in seconds.
+func grace(ctx context.Context, f sched.Facts) time.Duration {
+	if queue := f.Env("PBS_QUEUE"); queue != "" {
+		out, _ := f.Ask(ctx, "qstat", "-Q", "-f", queue) // nothing if it does not answer
+		if span, ok := sched.Clock(parse(out)["kill_delay"]); ok {
+			return span
+		}
+	}
+	return killDelay
 }
 
 // name is the number of a job, with the index in an array: "12[3].server" is

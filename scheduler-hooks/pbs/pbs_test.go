@@ -34,6 +34,17 @@ func TestAdapter(t *testing.T) {
 			},
 			Leave: sched.Action{Exit: 99},
 		},
+		"in a queue that grants more": {
+			Env: map[string]string{"PBS_JOBID": "12.server", "ESKY_PBS_RERUN": "1", "PBS_QUEUE": "low", "PBS_WALLTIME": "600"},
+			Answers: map[string]string{
+				"qstat -Q -f low": "Queue: low\n    queue_type = Execution\n    Priority = 5\n    kill_delay = 600\n    started = True\n",
+			},
+			Job: sched.Job{
+				Scheduler: "pbs", ID: "12.server", Key: "pbs-12", Sole: true, Attempt: 7,
+				Grace: 10 * time.Minute, End: schedtest.Began.Add(10 * time.Minute),
+			},
+			Leave: sched.Action{Exit: 99},
+		},
 		"where it has not, with a successor, under Torque": {
 			Env: map[string]string{"PBS_JOBID": "12[3].server", "PBS_WALLTIME": "600", "ESKY_RESUBMIT": "qsub job.sh"},
 			Job: sched.Job{

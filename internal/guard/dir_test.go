@@ -83,6 +83,30 @@ func TestNoWayOutOfADirectory(t *testing.T) {
 	}
 }
 
+// What lies where a file is written is replaced, and not written to.
+func TestWriteFileReplaces(t *testing.T) {
+	dir, outside := home(t)
+	victim := filepath.Join(outside, "file")
+	must(t, os.Symlink(victim, filepath.Join(dir, "link")))
+	must(t, os.Link(victim, filepath.Join(dir, "hard")))
+	must(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
+	d := open(t, dir)
+	for _, name := range []string{"link", "hard", "fifo", "good", "new"} {
+		must(t, d.WriteFile(name, []byte("written")))
+		if text, err := d.ReadFile(name, 100); err != nil || string(text) != "written" {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+	if text, err := os.ReadFile(victim); err != nil || string(text) != secret {
+		t.Errorf("what the links lead to: %q, %v", text, err)
+	}
+	for _, name := range []string{"../outside/file", "..", ".", "", "a/b"} {
+		if d.WriteFile(name, nil) == nil {
+			t.Errorf("%q was written", name)
+		}
+	}
+}
+
 // Whoever swaps a directory for a link as fast as they can gets nowhere.
 func TestSwappedDirectory(t *testing.T) {
 	dir, outside := home(t)

@@ -102,7 +102,7 @@ func TestStepOfSeveralTasks(t *testing.T) {
 	t.Parallel()
 	const rounds = 40
 	j := workplace(t, "tasks").submit(fmt.Sprintf(`srun -n2 sh -c 'exec esky-wrap run -- ../count %d 300 0 result.$SLURM_PROCID'`, rounds),
-		"-p", "shared", "-n2", "-t", "10")
+		"-p", "shared", "-N1", "-n2", "-t", "10")
 	for i := range 2 {
 		j.awaitRound(8, "result."+itoa(i))
 	}
@@ -123,7 +123,7 @@ func TestEqualLinesAtOnce(t *testing.T) {
 	t.Parallel()
 	const rounds = 40
 	j := workplace(t, "twins").submit(fmt.Sprintf(`for i in 1 2; do srun --exact -n1 esky-wrap run -- sh -c '../count %d 300 0 result.$ESKY_JOB' & done
-wait`, rounds), "-p", "shared", "-n2", "-t", "10")
+wait`, rounds), "-p", "shared", "-N1", "-n2", "-t", "10")
 	var results []string
 	j.await("both to run", time.Minute, func() bool {
 		results, _ = filepath.Glob(filepath.Join(j.dir, "result.*"))

@@ -12,9 +12,11 @@ import (
 )
 
 // blockedScript runs a job whose images go to /tmp/fast first. Its store does not
-// take any while the job is being ended; afterwards it does, if $1 is there.
+// take any while the job is being ended; afterwards it does, if the file reopen is
+// there. The job's comment says where the next prolog finds it.
 const blockedScript = `ls -d /tmp/fast/*/gen-* >>staged 2>/dev/null
-trap 'until grep -q "on this host only" err; do sleep 0.2; done; [ ! -e reopen ] || chmod 700 .esky/*; sleep 1; exit' TERM
+trap 'until grep -q "on this host only" err; do sleep 0.2; done; [ ! -e reopen ] || chmod 700 .esky/*
+	until scontrol show job $SLURM_JOB_ID | grep -q "Comment=esky: checkpoint"; do sleep 0.2; done; exit' TERM
 srun -n1 esky-wrap run -- ../count %d 400 0 result &
 wait`
 

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -57,6 +58,7 @@ type Options struct {
 	Scratch        []string // directories for temporary files, beside the usual ones
 	PrivateScratch []string // those of them that are the job's alone
 	FilesLimit     uint64   // bytes of files to copy; 0: DefaultFilesLimit
+	busy           []string // files that the job writes to all the time, though they look at rest
 
 	Progress func(phase string, done, total int64)
 }
@@ -129,8 +131,25 @@ const pauseGC = 800
 // freezeLimit is how long all threads together may take to stop.
 const freezeLimit = 10 * time.Second
 
-// Run dumps the job. After an error the job runs on, whatever o.Stop says.
+// Run dumps the job. After an error the job runs on, whatever o.Stop says. Where it
+// has written to files while they were copied, it is dumped once more, and these are
+// copied while it stands still.
 func Run(ctx context.Context, o Options) (*Dump, *Result, error) {
+	for {
+		d, result, err := run(ctx, o)
+		var moved *movedError
+		if !errors.As(err, &moved) {
+			return d, result, err
+		}
+		if err := empty(o.Dir); err != nil {
+			return nil, nil, err
+		}
+		o.busy = append(o.busy, moved.paths...)
+		o.Known = d.frozen.Sleepers()
+	}
+}
+
+func run(ctx context.Context, o Options) (*Dump, *Result, error) {
 	w, err := image.Create(o.Dir, o.Codec)
 	if err != nil {
 		return nil, nil, err
@@ -146,12 +165,21 @@ func Run(ctx context.Context, o Options) (*Dump, *Result, error) {
 		if members, gone := o.Tree.Members(); errors.Is(gone, freeze.ErrEnded) || gone == nil && len(members) == 0 {
 			err = freeze.ErrEnded // whatever it was that we missed of it
 		}
-		return nil, nil, err
+		return d, nil, err
 	}
 	if !o.Stop {
 		d.endSnapshots()
 	}
 	return d, &Result{Pause: d.pause, Bytes: w.Written(), Sleepers: d.frozen.Sleepers(), Requests: d.requests, Notes: d.notes}, nil
+}
+
+// empty removes what there is of an image that was given up.
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
 }
 
 // finish writes the image of a job that is described.

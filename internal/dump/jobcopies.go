@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -75,7 +76,7 @@ func (d *Dump) startCopies() error {
 			}
 			continue
 		}
-		moves := !d.o.Stop && (f.pb.Mapped && f.pb.Written || now.Sub(time.Unix(0, max(f.pb.MtimeNs, f.pb.CtimeNs))) < atRest)
+		moves := !d.o.Stop && (f.pb.Mapped && f.pb.Written || slices.Contains(d.o.busy, f.pb.Path) || now.Sub(time.Unix(0, max(f.pb.MtimeNs, f.pb.CtimeNs))) < atRest)
 		switch {
 		case !f.inMemory && copied+f.occupied > limit:
 			f.pb.NoCopy = fmt.Sprintf("with it, the files in the image would be larger than %d bytes (ESKY_FILES_LIMIT)", limit)
@@ -192,8 +193,17 @@ func writeHole(w io.Writer, n int64) error {
 	return nil
 }
 
+// movedError: the job has written to files while they were copied, which can be copied
+// while it stands still.
+type movedError struct{ paths []string }
+
+func (e *movedError) Error() string {
+	return strings.Join(e.paths, ", ") + ": changed while it was being copied"
+}
+
 // storeJobFiles writes the copies into the image, when the job runs again.
 func (d *Dump) storeJobFiles() error {
+	var moved movedError
 	for _, f := range d.jobFiles {
 		if f.pb.Copy == "" {
 			continue
@@ -207,10 +217,17 @@ func (d *Dump) storeJobFiles() error {
 		if err != nil {
 			return fmt.Errorf("copy %s: %w", f.pb.Path, err)
 		}
+		if f.pb.Copy == "" && f.readable && f.pb.Written && f.occupied <= pauseLimit && len(d.o.busy) < mostBusy {
+			moved.paths = append(moved.paths, f.pb.Path)
+		}
+	}
+	if moved.paths != nil {
+		return &moved
 	}
 	return nil
 }
 
+// storeJobFile writes the copy of one file, or says that there is none.
 func (d *Dump) storeJobFile(f *jobFile) error {
 	w, err := d.writer.CreateFile(f.pb.Copy)
 	if err != nil {

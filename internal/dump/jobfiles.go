@@ -24,7 +24,7 @@ import (
 //
 //	by reflink, where the store lies on the same file system and that can do it
 //	after the thaw, if the file is at rest: its times and its size tell that
-//	it has not changed since the freeze
+//	it has not changed since the freeze; else all is begun anew (movedError)
 //	in the pause, to memory, if it has just been written or is mapped
 //
 // What appends only, or only grows, needs its length alone.
@@ -35,6 +35,9 @@ const (
 	// atRest is how long ago a file was written to that the next write must give
 	// another time: the kernel's times may be as coarse as its clock tick.
 	atRest = 50 * time.Millisecond
+	// mostBusy is how many files may have been written to while they were copied
+	// before the job is not stopped once more on their account.
+	mostBusy = 4
 	// treeLimit is how many files of a scratch directory are carried.
 	treeLimit = 10000
 	// firstCopy is the name of the first copy; smaller ones are those of objects.

@@ -110,6 +110,24 @@ func TestFilesAfterCrash(t *testing.T) {
 	}
 }
 
+// TestFilesWrittenWhileCopied: a file that is at rest when the job is stopped, and
+// written to while it is copied, is in the image as it was.
+func TestFilesWrittenWhileCopied(t *testing.T) {
+	program := filepath.Join(harness.Dir(t), "rewrites")
+	harness.Compile(t, program, filepath.Join(harness.Root(), "test/fault/programs/rewrites.c"), "gcc")
+	j := harness.NewJob(t, program)
+	r := j.Start()
+	r.Until("the file is there", func() bool { _, err := os.Stat(j.Path("begun")); return err == nil })
+	for range 3 {
+		j.Checkpoint()
+		r.Crash()
+		r = j.Start()
+		r.Until("it goes on", func() bool { return strings.Contains(r.Stderr(), "resumed job") || r.Ended() })
+	}
+	j.Write("end", "")
+	r.WaitFor(0)
+}
+
 // TestFilesStrict: nothing is touched where nothing may have changed; and then it
 // goes on by the default.
 func TestFilesStrict(t *testing.T) {

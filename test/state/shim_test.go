@@ -36,7 +36,7 @@ func (b build) leftOutInShimMode() bool {
 
 // ownNumbers runs a command in a pid namespace of its own, with few numbers, over
 // which it has no power: what needs its old process numbers gets them there soon, and
-// meets nobody else's. What is resumed begins to count before those of the first run.
+// meets nobody else's, so that there is no second try. What is resumed begins to count before those of the first run.
 var ownNumbers = []string{"unshare", "--user", "--map-current-user", "--keep-caps", "--pid", "--fork", "--mount-proc", "sh", "-c",
 	`first=2000
 	[ -d store/job ] && first=300

@@ -174,7 +174,7 @@ func drive(j *harness.Job, messages *refusals, b build, w way) {
 		if left := harness.Of(j.Dir); len(left) > 0 {
 			j.T.Fatalf("processes are left of a job that was stopped: %v", left)
 		}
-		if w.shim {
+		if w.shim && j.Under == nil {
 			r = j.StartAgain()
 		} else {
 			r = j.Start()

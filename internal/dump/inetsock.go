@@ -114,17 +114,22 @@ func (d *Dump) describeConnection(s *jobSocket, state uint8) (why string, err er
 
 // farEnd is the socket of the job that is the other end of a TCP connection.
 func (d *Dump) farEnd(s *jobSocket) *jobSocket {
-	for _, other := range d.sockets.list {
-		if other == s || other.pb.Type != unix.SOCK_STREAM || other.pb.Domain == unix.AF_UNIX {
-			continue
+	if d.sockets.connected == nil {
+		d.sockets.connected = map[socket.Connection]*jobSocket{}
+		for _, other := range d.sockets.list {
+			if other.pb.Type != unix.SOCK_STREAM || other.pb.Domain == unix.AF_UNIX {
+				continue
+			}
+			name, err := socket.Name(other.dup)
+			peer, err2 := socket.PeerName(other.dup)
+			if c, ok := socket.ConnectionOf(name, peer); ok && err == nil && err2 == nil {
+				d.sockets.connected[c] = other
+			}
 		}
-		name, err := socket.Name(other.dup)
-		if err != nil || !socket.SameAddress(name, s.pb.PeerName) {
-			continue
-		}
-		if peer, err := socket.PeerName(other.dup); err == nil && socket.SameAddress(peer, s.pb.Name) {
-			return other
-		}
+	}
+	c, _ := socket.ConnectionOf(s.pb.Name, s.pb.PeerName)
+	if other := d.sockets.connected[c.Reverse()]; other != s { // one can be connected with itself
+		return other
 	}
 	return nil
 }
@@ -132,23 +137,31 @@ func (d *Dump) farEnd(s *jobSocket) *jobSocket {
 // acceptsLater finds the listening socket of the job that has the other end of a
 // connection, which has not been accepted yet: it has no inode.
 func (d *Dump) acceptsLater(s *jobSocket) (*jobSocket, socket.Row) {
-	for _, row := range d.tcpTable() {
-		if row.Ino != 0 || !socket.SameAddress(row.Local, s.pb.PeerName) || !socket.SameAddress(row.Remote, s.pb.Name) {
-			continue
-		}
-		for _, l := range d.sockets.list {
-			if l.pb.Type != unix.SOCK_STREAM || l.pb.Domain == unix.AF_UNIX {
-				continue
-			}
-			if on, _ := unix.GetsockoptInt(l.dup, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); on == 0 {
-				continue
-			}
-			if name, err := socket.Name(l.dup); err == nil && socket.Accepts(name, row.Local) {
-				return l, row
+	if d.sockets.unaccepted == nil {
+		d.sockets.unaccepted = map[socket.Connection]socket.Row{}
+		for _, row := range d.tcpTable() {
+			if c, ok := socket.ConnectionOf(row.Local, row.Remote); ok && row.Ino == 0 {
+				d.sockets.unaccepted[c] = row
 			}
 		}
 	}
-	return nil, socket.Row{}
+	c, _ := socket.ConnectionOf(s.pb.Name, s.pb.PeerName)
+	row, waits := d.sockets.unaccepted[c.Reverse()]
+	if !waits {
+		return nil, row
+	}
+	for _, l := range d.sockets.list {
+		if l.pb.Type != unix.SOCK_STREAM || l.pb.Domain == unix.AF_UNIX {
+			continue
+		}
+		if on, _ := unix.GetsockoptInt(l.dup, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); on == 0 {
+			continue
+		}
+		if name, err := socket.Name(l.dup); err == nil && socket.Accepts(name, row.Local) {
+			return l, row
+		}
+	}
+	return nil, row
 }
 
 // abandonedInQueue looks for connections in the queue of a listening socket that

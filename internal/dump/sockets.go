@@ -26,6 +26,10 @@ type sockets struct {
 	// waits says whose connection has not been accepted yet, by inode.
 	waits map[uint32]bool
 	tcp   []socket.Row // all of the host, once they were asked for
+	// connected are the job's ends of TCP connections, unaccepted those that nobody
+	// on the host has accepted yet; see farEnd, acceptsLater.
+	connected  map[socket.Connection]*jobSocket
+	unaccepted map[socket.Connection]socket.Row
 }
 
 // jobSocket is a socket of the job.

@@ -49,7 +49,8 @@ func (r *restorer) openFiles() error {
 		return fmt.Errorf("raise the limit on descriptors: %w", err)
 	}
 	err := r.setStage()
-	if need > have.Max && (errors.Is(err, unix.EBADF) || errors.Is(err, unix.EMFILE)) {
+	beyond := errors.Is(err, unix.EBADF) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.EINVAL) // of dup3, open, F_DUPFD
+	if need > have.Max && beyond {
 		return fmt.Errorf("up to %d descriptors are needed for the resume, and the limit is %d: raise the hard limit (ulimit -Hn): %w", need, have.Max, err)
 	}
 	return err

@@ -60,6 +60,20 @@ func SameAddress(a, b []byte) bool {
 	return ok && ok2 && x.Port() == y.Port() && x.Addr().WithZone("") == y.Addr().WithZone("")
 }
 
+// Connection names one end of a connection: an address of its own and that of the
+// other end.
+type Connection struct{ Local, Remote netip.AddrPort }
+
+// ConnectionOf is the connection with such names; ok says that they are of IP.
+func ConnectionOf(local, remote []byte) (c Connection, ok bool) {
+	l, ok := Address(local)
+	r, ok2 := Address(remote)
+	return Connection{l, r}, ok && ok2
+}
+
+// Reverse is the same connection for the other end.
+func (c Connection) Reverse() Connection { return Connection{c.Remote, c.Local} }
+
 // Accepts says that a socket that listens at a name gets the connections to
 // another.
 func Accepts(listener, to []byte) bool {

@@ -106,7 +106,9 @@ func (p Processes) Runs(h Handle) bool {
 		return false
 	}
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", h.Pid))
-	return err == nil && strings.Contains(string(line), p.StateDir(h)) // the pid is not another's
+	// The pid is not another's. In the middle of execve(2), when it has just been
+	// started, a process has no command line.
+	return err == nil && (len(line) == 0 || strings.Contains(string(line), p.StateDir(h)))
 }
 
 // Wait implements Provider.

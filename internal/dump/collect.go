@@ -78,13 +78,10 @@ func (d *Dump) admit() error {
 	var refused, begins []string
 	ours := homeOf(d.o.Tree)
 	for _, p := range d.frozen.Live() {
-		q := &process{Process: p, given: given}
+		q := &process{Process: p, given: given, maps: d.maps[p.HostPid]}
 		d.procs = append(d.procs, q)
 		if !p.Leader().Regs.Is64Bit() {
 			refused = append(refused, fmt.Sprintf("pid %d (%s) is a 32-bit program", p.Pid, p.Stat.Comm))
-		}
-		if q.maps, err = procfs.ReadMaps(p.Eye); err != nil {
-			return err
 		}
 		refused = append(refused, refuseProcess(d.o.Tree, ours, p.Eye, &p.Stat, &p.Status)...)
 		refused = append(refused, refuseThreads(p)...)

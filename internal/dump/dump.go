@@ -98,8 +98,9 @@ type Dump struct {
 	clocksAt time.Duration // when the job's clocks were read, on the host's CLOCK_MONOTONIC
 	meta     *imagepb.Image
 	files    *fileTable
-	filesOf  map[int]int // of each process that shares its descriptors, the first that does
-	fsOf     map[int]int // the same of working directory and umask
+	maps     map[int][]procfs.Mapping // of the frozen processes, by host pid
+	filesOf  map[int]int              // of each process that shares its descriptors, the first that does
+	fsOf     map[int]int              // the same of working directory and umask
 	sockets  *sockets
 	credsOf  []*file // sockets whose peer's process has ended
 	shims    []*shimState

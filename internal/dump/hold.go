@@ -197,9 +197,13 @@ func (d *Dump) freezeOutsideHolds(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		held := heldBy(job)
+		maps, err := readMaps(job)
+		if err != nil {
+			return errors.Join(err, job.Thaw())
+		}
+		held := heldBy(job, maps)
 		if held == nil {
-			d.frozen = job
+			d.frozen, d.maps = job, maps
 			return nil
 		}
 		if err := job.Thaw(); err != nil {
@@ -220,18 +224,26 @@ func (d *Dump) freezeOutsideHolds(ctx context.Context) error {
 	}
 }
 
+// readMaps reads the mappings of all frozen processes, by host pid.
+func readMaps(job *freeze.Job) (map[int][]procfs.Mapping, error) {
+	maps := map[int][]procfs.Mapping{}
+	for _, p := range job.Live() {
+		var err error
+		if maps[p.HostPid], err = procfs.ReadMaps(p.Eye); err != nil {
+			return nil, err
+		}
+	}
+	return maps, nil
+}
+
 // heldBy returns a frozen process that is in a critical section.
-func heldBy(job *freeze.Job) *shimState {
+func heldBy(job *freeze.Job, maps map[int][]procfs.Mapping) *shimState {
 	layout, err := shim.Layout()
 	if err != nil {
 		return nil
 	}
 	for _, p := range job.Live() {
-		maps, err := procfs.ReadMaps(p.Eye)
-		if err != nil {
-			continue
-		}
-		base, ok := findShim(maps)
+		base, ok := findShim(maps[p.HostPid])
 		s := &shimState{hostPid: p.HostPid, pid: p.Pid, at: base + layout.State}
 		if !ok {
 			continue

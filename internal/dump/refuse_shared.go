@@ -3,6 +3,7 @@
 package dump
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -27,12 +28,13 @@ func refuseShared(procs []*freeze.Process) []string {
 }
 
 // sharing finds the processes that have something of one kind in common, whoever
-// made them (clone(2)). kcmp(2) sorts: what is shared stands side by side.
+// made them (clone(2)); each group in the order of procs. kcmp(2) sorts: what is
+// shared stands side by side.
 func sharing(procs []*freeze.Process, kind uintptr) (groups [][]*freeze.Process) {
 	sorted := slices.Clone(procs)
-	slices.SortStableFunc(sorted, func(a, b *freeze.Process) int {
+	slices.SortFunc(sorted, func(a, b *freeze.Process) int {
 		order, _ := kcmp(a.Eye, b.Eye, kind, 0, 0)
-		return order
+		return cmp.Or(order, a.HostPid-b.HostPid)
 	})
 	for i := 0; i < len(sorted); {
 		end := i + 1

@@ -3,6 +3,7 @@
 package dump
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -88,7 +89,12 @@ func (d *Dump) openSocket(f *file) (err error) {
 			return err
 		}
 	}
-	if s.unix, err = d.sockets.diag.Unix(uint32(f.st.Ino)); err != nil {
+	s.unix, err = d.sockets.diag.Unix(uint32(f.st.Ino))
+	if errors.Is(err, socket.ErrNotUnix) {
+		return &RefusedError{Reasons: []string{fmt.Sprintf("%s: the kernel does not tell of it: "+
+			"it lacks its module unix_diag (modprobe unix_diag), or this is a socket of another network namespace", f)}}
+	}
+	if err != nil {
 		return err
 	}
 	if s.unix.State == socket.Listening {

@@ -130,7 +130,9 @@ func TestStray(t *testing.T) {
 		t.Errorf("there is an image: %v", err)
 	}
 	r.touch("go")
-	time.Sleep(100 * time.Millisecond)
+	for r.p.Signal(t.Context(), r.h, 0, false) == nil { // the main process is there
+		time.Sleep(5 * time.Millisecond)
+	}
 	if err := r.p.Signal(t.Context(), r.h, syscall.SIGKILL, true); err != nil { // the stray, too
 		t.Error(err)
 	}
@@ -139,11 +141,11 @@ func TestStray(t *testing.T) {
 
 // TestRefused: what criu cannot save is said in its words, and the job goes on.
 func TestRefused(t *testing.T) {
-	server, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, "touch ready; until [ -e go ]; do sleep 0.01; done; exit 7", plugin.Descriptor(server[0]))
+	r := start(t, "touch ready; until [ -e go ]; do sleep 0.01; done; exit 7", plugin.Descriptor(pair[0]))
 	r.until("ready")
 	if err := r.checkpoint(false); plugin.KindOf(err) != plugin.Refused || !strings.Contains(err.Error(), "criu: ") {
 		t.Errorf("%v", err)

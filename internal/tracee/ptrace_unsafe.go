@@ -133,7 +133,7 @@ func Pending(tid int, shared bool) ([][]byte, error) {
 		for i := 0; i < int(n); i++ {
 			all = append(all, buf[i*siginfoSize:(i+1)*siginfoSize])
 		}
-		if int(n) < batch {
+		if n == 0 { // fewer than asked for are not the last: the kernel stops at a signal of ours, too
 			return all, nil
 		}
 	}

@@ -18,8 +18,8 @@ type ownPlace struct {
 	of      int
 }
 
-// findOwnPlaces finds the threads that have such. What they share with processes,
-// or threads of others, cannot be made again: only clone(2) makes two share.
+// findOwnPlaces finds the threads that have such. One that shares it with another
+// process, or a thread of one, is refused: threads are made after all processes.
 func (d *Dump) findOwnPlaces() error {
 	var all []*ownPlace
 	var refused []string

@@ -93,8 +93,13 @@ func libraryWord(pid int, maps []procfs.Mapping, where func() (uint64, error)) (
 		if err != nil {
 			return 0, err
 		}
+		at += m.Start
+		there := func(m procfs.Mapping) bool { return m.Start <= at && at < m.End && m.Prot()&unix.PROT_WRITE != 0 }
+		if !slices.ContainsFunc(maps, there) { // the loader maps all as a file at first
+			return 0, unix.EFAULT
+		}
 		word := make([]byte, 4)
-		if err := tracee.ReadMemory(pid, m.Start+at, word); err != nil {
+		if err := tracee.ReadMemory(pid, at, word); err != nil {
 			return 0, err
 		}
 		return le32(word), nil

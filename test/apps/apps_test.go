@@ -18,7 +18,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,24 +38,57 @@ func TestMain(m *testing.M) {
 var mpi sync.Mutex
 
 // TestPrograms disturbs each program at random moments: four checkpoints while
-// it runs on, two that end it, and once everything is killed, unless the row
-// says why it would not survive that. Without
+// it runs on, two that end it, and once everything is killed. Without
 // ESKY_TEST=all only those that are quick are run.
 func TestPrograms(t *testing.T) {
-	table := harness.NewTable(t, "program", "live", "stopped", "crashed", "pause", "result")
+	each(t, inNamespaces, func(p program) bool { return p.quick })
+}
+
+// shimSample are the programs that every run drives without namespaces, too.
+var shimSample = []string{"dash", "python-subprocess", "shell"}
+
+// TestShimMode is TestPrograms without namespaces, where a resumed program has other
+// process numbers and the host's clocks. What is refused there is told so and runs on.
+func TestShimMode(t *testing.T) {
+	each(t, inShimMode, func(p program) bool { return slices.Contains(shimSample, p.name) })
+}
+
+// A mode is how jobs are run: with namespaces or without.
+type mode struct {
+	title string
+	flags []string
+}
+
+var (
+	inNamespaces = mode{title: "program"}
+	inShimMode   = mode{title: "without namespaces", flags: words("--mode shim")}
+)
+
+// again starts the job once more. Without namespaces somebody else may have a number
+// that a program needs.
+func (m mode) again(j *harness.Job) *harness.Run {
+	if m.flags != nil {
+		return j.StartAgain()
+	}
+	return j.Start()
+}
+
+// each tests the programs that are always tested, or all of them.
+func each(t *testing.T, m mode, always func(program) bool) {
+	table := harness.NewTable(t, m.title, "live", "stopped", "crashed", "pause", "result")
 	doc := newDoc(t)
 	slots := make(chan struct{}, max(1, runtime.NumCPU()))
 	for _, p := range programs() {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			r := &result{outcome: leftOut}
+			r := &result{mode: m, outcome: leftOut}
 			t.Cleanup(func() {
 				if t.Failed() {
 					r.outcome = failed
 				}
 				r.show(table, doc, p)
 			})
-			if !p.quick && !harness.All() {
+			if !always(p) && !harness.All() {
 				t.Skipf("%s takes long: it is run with ESKY_TEST=all", p.name)
 			}
 			harness.Programs(t, p.needs, p.packages)
@@ -70,6 +105,7 @@ func TestPrograms(t *testing.T) {
 
 // A result is what a row of the matrix tells.
 type result struct {
+	mode                   mode
 	live, stopped, crashed int
 	pause                  time.Duration // the longest
 	outcome                string
@@ -77,6 +113,10 @@ type result struct {
 
 func (p program) test(t *testing.T, r *result) {
 	want, took := p.undisturbed(t)
+	if p.shim != "" && r.mode.flags != nil {
+		r.outcome = p.refused(t, r, want, took)
+		return
+	}
 	r.outcome = "same"
 	// On a busy machine the undisturbed run may have taken too long to tell.
 	rng := harness.Rand(t)
@@ -84,7 +124,7 @@ func (p program) test(t *testing.T, r *result) {
 		if took < time.Second {
 			t.Fatal("it ends too soon to be disturbed")
 		}
-		*r = result{outcome: r.outcome}
+		*r = result{mode: r.mode, outcome: r.outcome}
 	}
 }
 
@@ -99,6 +139,9 @@ func (p program) job(t *testing.T) *harness.Job {
 	}
 	if p.build != nil {
 		p.build(t, j.Path("program"))
+	}
+	if p.scratch != "" {
+		j.Env = append(j.Env, "ESKY_SCRATCH="+j.Path(p.scratch))
 	}
 	err := filepath.WalkDir(j.Dir, func(path string, _ os.DirEntry, err error) error {
 		harness.Give(t, path)
@@ -128,9 +171,21 @@ func buildGo(dir string) func(t *testing.T, to string) {
 	}
 }
 
-// undisturbed is what the program puts out without esky, and how long it takes.
+// references are what the programs put out undisturbed, and how long they take.
+var references sync.Map
+
+type reference struct {
+	out  string
+	took time.Duration
+}
+
+// undisturbed is what the program puts out without esky, and how long it takes. It
+// is run once.
 func (p program) undisturbed(t *testing.T) (string, time.Duration) {
 	t.Helper()
+	if r, known := references.Load(p.name); known {
+		return r.(reference).out, r.(reference).took
+	}
 	j := p.job(t)
 	begin := time.Now()
 	r := j.StartBare()
@@ -143,6 +198,7 @@ func (p program) undisturbed(t *testing.T) (string, time.Duration) {
 	if out == "" {
 		t.Fatal("the program put nothing out")
 	}
+	references.Store(p.name, reference{out, took})
 	return out, took
 }
 
@@ -151,13 +207,11 @@ func (p program) undisturbed(t *testing.T) (string, time.Duration) {
 // the job has ended before that.
 func (p program) disturb(t *testing.T, rng *rand.Rand, r *result, want string, took time.Duration) bool {
 	t.Helper()
-	kinds := []string{"live", "live", "stop", "stop", "live"}
-	if p.crash == "" {
-		kinds = append(kinds, "crash")
-	}
+	kinds := []string{"live", "live", "stop", "stop", "live", "crash"}
 	rng.Shuffle(len(kinds), func(a, b int) { kinds[a], kinds[b] = kinds[b], kinds[a] })
 	kinds = append([]string{"live"}, kinds...) // a crash must have something to go back to
 	j := p.job(t)
+	j.Flags = r.mode.flags
 	run := j.Start()
 	last, early := 0.0, false
 	for i, at := range moments(rng, len(kinds)) {
@@ -172,6 +226,31 @@ func (p program) disturb(t *testing.T, rng *rand.Rand, r *result, want string, t
 	same(t, j, want)
 	return !early
 }
+
+// refused checks that no checkpoint can be made of the program, which runs on, and
+// returns the first thing that was said of it.
+func (p program) refused(t *testing.T, r *result, want string, took time.Duration) string {
+	t.Helper()
+	j := p.job(t)
+	j.Flags = r.mode.flags
+	run := j.Start()
+	said := ""
+	for said == "" { // it has not begun yet with what is refused
+		time.Sleep(took / 20)
+		if run.Ended() {
+			t.Fatalf("it was not refused: %s", p.shim)
+		}
+		if o := j.TryCheckpoint(); o.Status == harness.ExitHost && strings.Contains(o.Stderr, p.shim) {
+			said = strings.TrimSpace(o.Stderr)
+		}
+	}
+	run.WaitFor(0)
+	same(t, j, want)
+	said, _, _ = strings.Cut(strings.TrimPrefix(said, "esky-wrap: cannot be checkpointed: "), "; ")
+	return "refused: “" + pid.ReplaceAllString(said, "pid N") + "”"
+}
+
+var pid = regexp.MustCompile(`pid \d+`)
 
 func same(t *testing.T, j *harness.Job, want string) {
 	t.Helper()
@@ -211,7 +290,7 @@ func (r *result) do(t *testing.T, j *harness.Job, run *harness.Run, kind string)
 		run.Crash()
 		r.crashed++
 	}
-	return j.Start(), false
+	return r.mode.again(j), false
 }
 
 // checkpoint makes a checkpoint, and says whether the job ended just before.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ func words(s string) []string { return strings.Fields(s) }
 const (
 	leftOut = "left out"
 	failed  = "FAILED"
+	notRun  = "not run yet"
 )
 
 // writeVar asks for docs/programs.md to be written.
@@ -38,57 +40,76 @@ as an ordinary user, at random moments. *Live* are checkpoints while the program
 runs on, *stopped* those that end it, after which it is resumed, *crashed* is the
 whole job killed at once and resumed from its last image. *Pause* is the longest
 that it stood still. *Same* means: what it came to is byte for byte what it comes
-to undisturbed. [testing.md](testing.md) says how to run this.
+to undisturbed. *Without namespaces* is the same once more in
+[shim mode](limits.md#shim-mode): how often live, stopped, crashed, or why not.
+[testing.md](testing.md) says how to run this.
 
-| program | version | what it exercises | live | stopped | crashed | pause | result |
-|---|---|---|---|---|---|---|---|
+| program | version | what it exercises | live | stopped | crashed | pause | result | without namespaces |
+|---|---|---|---|---|---|---|---|---|
 `
 
-// A doc collects the rows of docs/programs.md.
+// A doc is docs/programs.md: the cells of its rows, by the names of the programs.
 type doc struct {
 	mu   sync.Mutex
-	rows map[string]string
+	rows map[string][]string
 }
 
-// newDoc is a doc that is written when t ends, if that was asked for. What was
-// not run, or failed, keeps the row that it has.
-func newDoc(t *testing.T) *doc {
-	d := &doc{rows: map[string]string{}}
-	if os.Getenv(writeVar) == "" {
-		return d
-	}
-	old, err := os.ReadFile(docFile())
+// readDoc takes the cells of all rows.
+func readDoc(t *testing.T) map[string][]string {
+	data, err := os.ReadFile(docFile())
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
-	for _, line := range strings.SplitAfter(string(old), "\n") {
-		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " | "); ok {
-			d.rows[name] = line
+	rows := map[string][]string{}
+	for _, line := range strings.Split(string(data), "\n") {
+		cells := strings.Split(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |"), " | ")
+		if len(cells) == 9 && cells[0] != "program" {
+			rows[cells[0]] = cells
 		}
 	}
-	t.Cleanup(func() {
-		if err := os.WriteFile(docFile(), []byte(d.text()), 0o644); err != nil {
-			t.Error(err)
-		}
-	})
+	return rows
+}
+
+// newDoc is a doc that is written when t ends, if that was asked for. What was
+// not run, or failed, keeps what it has.
+func newDoc(t *testing.T) *doc {
+	d := &doc{rows: readDoc(t)}
+	if os.Getenv(writeVar) != "" {
+		t.Cleanup(func() {
+			if err := os.WriteFile(docFile(), []byte(d.text()), 0o644); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	return d
 }
 
-func (d *doc) set(name, row string) {
+// set changes cells of a program's row.
+func (d *doc) set(p program, r *result) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.rows[name] = row
+	row := d.row(p)
+	if r.mode.flags == nil {
+		copy(row[1:], []string{p.version(), p.uses, fmt.Sprint(r.live), fmt.Sprint(r.stopped), fmt.Sprint(r.crashed), r.paused(), r.outcome})
+	} else if row[8] = r.outcome; p.shim == "" {
+		row[8] = fmt.Sprintf("%s (%d, %d, %d)", r.outcome, r.live, r.stopped, r.crashed)
+	}
+	d.rows[p.name] = row
+}
+
+// row is what there is of a program.
+func (d *doc) row(p program) []string {
+	if cells := d.rows[p.name]; cells != nil {
+		return cells
+	}
+	return []string{p.name, "", p.uses, "0", "0", "0", "0s", notRun, notRun}
 }
 
 func (d *doc) text() string {
 	var b strings.Builder
 	b.WriteString(docHead)
 	for _, p := range programs() {
-		row, run := d.rows[p.name]
-		if !run {
-			row = p.row(&result{outcome: "not run yet"})
-		}
-		b.WriteString(row)
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(d.row(p), " | "))
 	}
 	return b.String()
 }
@@ -101,17 +122,8 @@ func (r *result) show(table *harness.Table, d *doc, p program) {
 	table.Set(p.name, "pause", r.paused())
 	table.Set(p.name, "result", r.outcome)
 	if r.outcome != leftOut && r.outcome != failed {
-		d.set(p.name, p.row(r))
+		d.set(p, r)
 	}
-}
-
-func (p program) row(r *result) string {
-	told := r.outcome
-	if p.crash != "" {
-		told += "; not crashed: " + p.crash
-	}
-	return fmt.Sprintf("| %s | %s | %s | %d | %d | %d | %s | %s |\n",
-		p.name, p.version(), p.uses, r.live, r.stopped, r.crashed, r.paused(), told)
 }
 
 // paused is the longest pause, to a tenth of a millisecond.
@@ -119,6 +131,9 @@ func (r *result) paused() string { return r.pause.Round(100 * time.Microsecond).
 
 // version of the first package, as Debian counts.
 func (p program) version() string {
+	if p.build != nil {
+		return runtime.Version()
+	}
 	out, err := exec.Command("dpkg-query", "-W", "-f", "${Package} ${Version}", p.packages[0]).Output()
 	if err != nil {
 		return "?"
@@ -126,24 +141,19 @@ func (p program) version() string {
 	return string(out)
 }
 
-// TestDoc is whether docs/programs.md has exactly the rows of the table here.
+// TestDoc is whether docs/programs.md has exactly the rows of the table here, each
+// of which was run in both modes.
 func TestDoc(t *testing.T) {
-	data, err := os.ReadFile(docFile())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got, want []string
-	for _, line := range strings.Split(string(data), "\n") {
-		cells := strings.Split(line, " | ")
-		if len(cells) == 8 && strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| program ") {
-			got = append(got, strings.TrimPrefix(cells[0], "| ")+": "+cells[2])
-		}
-	}
+	rows := readDoc(t)
 	for _, p := range programs() {
-		want = append(want, p.name+": "+p.uses)
+		row := rows[p.name]
+		if len(row) == 0 || row[2] != p.uses || row[7] == notRun || row[8] == notRun {
+			t.Errorf("docs/programs.md is out of date (make docs/programs.md): of %s it has %q", p.name, row)
+		}
+		delete(rows, p.name)
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("docs/programs.md is out of date: make docs/programs.md\nit has  %q\nwant    %q", got, want)
+	for name := range rows {
+		t.Errorf("docs/programs.md has %s, which is no program", name)
 	}
 }
 
@@ -155,7 +165,7 @@ func TestQuick(t *testing.T) {
 		t.Fatal(err)
 	}
 	listed := strings.FieldsFunc(string(data), func(r rune) bool { return strings.ContainsRune(" '\n\t=", r) })
-	always := words("bash dash coreutils gcc make perl golang-go") // a build needs them, or Debian itself does
+	always := words("bash bsdutils dash coreutils gcc make perl golang-go") // a build needs them, or Debian itself does
 	for _, p := range programs() {
 		for _, pkg := range p.packages {
 			if p.quick && !slices.Contains(listed, pkg) && !slices.Contains(always, pkg) {

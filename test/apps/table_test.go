@@ -12,22 +12,27 @@ type program struct {
 	packages []string // that have them; the version of the first is told
 	build    func(t *testing.T, to string)
 	quick    bool   // a run takes a few seconds, and its packages are in .ci/run
-	crash    string // why it is not expected to survive a crash, if it is not
 	shares   string // a file of the directory above, which several programs use
+	scratch  string // a directory that it says to be its own: ESKY_SCRATCH
+	shim     string // words of the message with which it is refused without namespaces, if it is
 }
 
-// removed is why a program may not survive that the whole job is killed.
-const removed = "it removes closed files that an older image of it needs"
+// segments is why programs are refused without namespaces.
+const segments = "System V segments"
 
 func programs() []program {
 	return []program{
 		// Shells and small tools
 		{name: "bash", uses: "a coprocess, traps, background children, process substitution", packages: words("bash"), needs: words("bash"), quick: true},
 		{name: "dash", uses: "a FIFO, pipelines, traps, background children", packages: words("dash"), needs: words("/bin/dash"), quick: true},
+		{name: "shell", uses: "an interactive bash on a pseudo-terminal: history, jobs that are stopped and go on, ^C", packages: words("bash"), needs: words("bash /usr/bin/python3"), quick: true},
+		{name: "script", uses: "a terminal that script(1) records", packages: words("bsdutils"), needs: words("script"), quick: true},
+		{name: "tmux", uses: "a server with two windows, and its clients", packages: words("tmux"), needs: words("tmux"), quick: true},
 		{name: "bc", uses: "one process that computes", packages: words("bc"), needs: words("bc"), quick: true},
-		{name: "sort", uses: "temporary files, threads", crash: removed, packages: words("coreutils"), needs: words("sort"), quick: true},
+		{name: "sort", uses: "temporary files, threads", scratch: "tmp", packages: words("coreutils"), needs: words("sort"), quick: true},
 		{name: "xz", uses: "threads, pipes", packages: words("xz-utils"), needs: words("xz"), quick: true},
-		{name: "gcc", uses: "make -j: short-lived processes, vfork, a job server", crash: removed, packages: words("gcc make"), needs: words("gcc make"), quick: true},
+		{name: "gcc", uses: "make -j: short-lived processes, vfork, a job server", scratch: "src", packages: words("gcc make"), needs: words("gcc make"), quick: true},
+		{name: "gcc-configure", uses: "configure, make -j and make check of a real source tree: GNU libiberty", scratch: "build", packages: words("binutils-source gcc make xz-utils"), needs: words("/usr/src/binutils/debian/rules gcc make xz")},
 
 		// Languages
 		{name: "perl", uses: "fork, select on pipes, interval timers", packages: words("perl"), needs: words("perl"), quick: true},
@@ -45,9 +50,9 @@ func programs() []program {
 
 		// Simulations
 		{name: "gromacs", uses: "thread-MPI, OpenMP", packages: words("gromacs"), needs: words("gmx")},
-		{name: "lammps", uses: "OpenMPI, two ranks", packages: words("lammps openmpi-bin"), needs: words("lmp mpirun.openmpi")},
-		{name: "openmpi", uses: "four ranks over shared memory", shares: "ring.c", packages: words("openmpi-bin libopenmpi-dev"), needs: words("mpirun.openmpi mpicc.openmpi")},
-		{name: "mpich", uses: "two ranks over shared memory", shares: "ring.c", packages: words("mpich libmpich-dev"), needs: words("mpirun.mpich mpicc.mpich")},
+		{name: "lammps", uses: "OpenMPI, two ranks", shim: segments, packages: words("lammps openmpi-bin"), needs: words("lmp mpirun.openmpi")},
+		{name: "openmpi", uses: "four ranks over shared memory", shim: segments, shares: "ring.c", packages: words("openmpi-bin libopenmpi-dev"), needs: words("mpirun.openmpi mpicc.openmpi")},
+		{name: "mpich", uses: "two ranks over shared memory", shim: segments, shares: "ring.c", packages: words("mpich libmpich-dev"), needs: words("mpirun.mpich mpicc.mpich")},
 
 		// Mathematics
 		{name: "r", uses: "BLAS, random numbers, forked workers", packages: words("r-base-core"), needs: words("Rscript")},
@@ -56,7 +61,7 @@ func programs() []program {
 		// Data
 		{name: "sqlite", uses: "bulk insert in WAL mode beside a reader: locks, mapped files", packages: words("sqlite3"), needs: words("sqlite3"), quick: true},
 		{name: "redis", uses: "a server with an append-only log and its clients", packages: words("redis-server"), needs: words("redis-server redis-cli")},
-		{name: "postgresql", uses: "a server, its many processes and shared memory, pgbench", packages: words("postgresql"), needs: words("pg_ctlcluster")},
+		{name: "postgresql", uses: "a server, its many processes and shared memory, pgbench", shim: segments, packages: words("postgresql"), needs: words("pg_ctlcluster")},
 
 		// Pictures
 		{name: "povray", uses: "threads", packages: words("povray"), needs: words("povray")},

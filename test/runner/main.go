@@ -36,7 +36,7 @@ func groups() []group {
 		{name: "unit", patterns: unitPackages, args: []string{"-timeout=8m"}},
 		{name: "state", patterns: fixed("./test/state"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{name: "real", patterns: fixed("./test/real"), args: []string{"-timeout=10m", "-v", "-count=1"}},
-		{name: "apps", patterns: fixed("./test/apps"), args: []string{"-timeout=40m", "-v", "-count=1"}},
+		{name: "apps", patterns: fixed("./test/apps"), args: []string{"-timeout=90m", "-v", "-count=1"}},
 		{name: "fault", patterns: fixed("./test/fault"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{name: "plugin", patterns: fixed("./test/plugin", "./test/providers"), args: []string{"-timeout=10m", "-v", "-count=1"}},
 		{name: "stress", patterns: fixed("./test/stress"), args: []string{"-timeout=10m", "-v", "-count=1"}},

@@ -16,18 +16,8 @@ import (
 
 	"github.com/esky-hpc/esky/internal/monitor"
 	"github.com/esky-hpc/esky/internal/providers"
+	_ "github.com/esky-hpc/esky/internal/schedulers" // each registers its adapter
 	"github.com/esky-hpc/esky/internal/version"
-
-	// Each registers its adapter.
-	_ "github.com/esky-hpc/esky/scheduler-hooks/flux"
-	_ "github.com/esky-hpc/esky/scheduler-hooks/gridengine"
-	_ "github.com/esky-hpc/esky/scheduler-hooks/htcondor"
-	_ "github.com/esky-hpc/esky/scheduler-hooks/kubernetes"
-	_ "github.com/esky-hpc/esky/scheduler-hooks/lsf"
-	_ "github.com/esky-hpc/esky/scheduler-hooks/nomad"
-	_ "github.com/esky-hpc/esky/scheduler-hooks/oar"
-	_ "github.com/esky-hpc/esky/scheduler-hooks/pbs"
-	_ "github.com/esky-hpc/esky/scheduler-hooks/slurm"
 )
 
 func main() {

@@ -37,17 +37,29 @@ func (d *Dump) describeAnon(f *file) error {
 
 // countTicks reads a timerfd's state anew after timerfd_gettime(2). A periodic
 // timer whose ticks nobody reads stands still in the kernel, its later ticks
-// uncounted and its next one unknown, until somebody asks.
+// uncounted and its next one unknown, until somebody asks: it may do so again
+// between our two looks.
 func (f *file) countTicks() error {
 	fd, err := f.borrow()
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.TimerfdGettime(fd, new(unix.ItimerSpec)); err != nil {
-		return fmt.Errorf("timerfd_gettime: %w", err)
+	var t unix.ItimerSpec
+	for range 10 {
+		if err := unix.TimerfdGettime(fd, &t); err != nil {
+			return fmt.Errorf("timerfd_gettime: %w", err)
+		}
+		if err := f.read(); err != nil {
+			return err
+		}
+		periodic := t.Value.Nano() != 0 && t.Interval.Nano() != 0
+		if !periodic || f.info.Timerfd.ValueNs != 0 {
+			return nil
+		}
 	}
-	return f.read()
+	f.info.Timerfd.ValueNs = t.Interval.Nano() // it ticks faster than we look
+	return nil
 }
 
 // describeEpoll finds, for each item of the interest list, the description that

@@ -29,7 +29,7 @@ func Gather(command []string) (Facts, error) {
 		Pid:     os.Getpid(),
 		Now:     time.Now(),
 		Stdout:  streamOf(1),
-		Read:    readFile,
+		Read:    ReadFile,
 	}
 	f.session()
 	return f, nil
@@ -38,7 +38,8 @@ func Gather(command []string) (Facts, error) {
 // longestFile bounds what is read of a file that a scheduler wrote.
 const longestFile = 1 << 20
 
-func readFile(path string) (string, error) {
+// ReadFile is what Facts.Read is: it reads a small file.
+func ReadFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -68,7 +69,7 @@ func (f *Facts) session() {
 		return
 	}
 	f.Began = f.Now.Add(time.Duration(first.Starttime)*(time.Second/100) - time.Duration(boot.Nano()))
-	id, _ := readFile("/proc/sys/kernel/random/boot_id")
+	id, _ := ReadFile("/proc/sys/kernel/random/boot_id")
 	word, _, _ := strings.Cut(id, "-")
 	which, _ := strconv.ParseInt(word, 16, 64)
 	f.Start = int(which&0xffffff<<38) | int(first.Starttime)

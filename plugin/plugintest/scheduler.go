@@ -40,16 +40,19 @@ func Scheduler(t *testing.T, c SchedulerCase) {
 
 type schedulerFixture struct {
 	*testing.T
-	c SchedulerCase
-	s plugin.Scheduler
+	c      SchedulerCase
+	s      plugin.Scheduler
+	starts int64
 }
 
-// facts are those of a process that a batch system has just started.
+// facts are those of a process that a batch system has just started, in a session
+// that no other has.
 func (f *schedulerFixture) facts(env []string) plugin.Facts {
 	now := time.Now()
+	f.starts++
 	facts := plugin.Facts{
 		Env: append([]string{"PATH=/usr/bin:/bin", "HOME=/"}, env...), Command: []string{"./prog", "1"}, Dir: "/work", Pid: 100,
-		Now: now, Leader: true, Began: now.Add(-time.Minute), Start: 7,
+		Now: now, Leader: true, Began: now.Add(-time.Minute), Start: f.starts,
 	}
 	facts.Stdout.File, facts.Stdout.Append, facts.Stdout.Path = true, true, "/work/out"
 	return facts

@@ -166,11 +166,20 @@ static const char *variable(const char *name)
 }
 
 /* A program that a resumed job executes learns the table from the file. */
+static void find_reals(void)
+{
+	extern const struct esky_next __start_esky_next[], __stop_esky_next[];
+
+	for (const struct esky_next *n = __start_esky_next; n < __stop_esky_next; n++)
+		*n->function = dlsym(RTLD_NEXT, n->name);
+}
+
 static void __attribute__((constructor)) begin(void)
 {
 	const char *path = variable("ESKY_IDS=");
 	long fd, n, got = 0;
 
+	find_reals();
 	find_tid();
 	/* Without a namespace of the user's own Yama allows only ancestors to trace. */
 	esky_sys(SYS_prctl, PR_SET_PTRACER, -1, 0, 0, 0, 0);

@@ -70,13 +70,23 @@ static inline int32_t esky_real_signed(int32_t n)
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* The function that a program would get without us. */
-#define REAL(name)                                                       \
-	({                                                               \
-		static __typeof__(&name) next;                           \
-		if (!next)                                               \
-			next = (__typeof__(&name))dlsym(RTLD_NEXT, #name); \
-		next;                                                    \
+/*
+ * The function that a program would get without us. They are looked up at the start
+ * (find_reals): dlsym(3) waits for who is in dlopen(3), which the program does not
+ * expect of, say, nanosleep(2). Constructors of other libraries may come before.
+ */
+struct esky_next {
+	const char *name;
+	void **function;
+};
+#define REAL(f)                                                                      \
+	({                                                                           \
+		static __typeof__(&f) next;                                          \
+		static const struct esky_next entry                                  \
+			__attribute__((section("esky_next"), used)) = { #f, (void **)&next }; \
+		if (!next)                                                           \
+			*entry.function = dlsym(RTLD_NEXT, entry.name);              \
+		next;                                                                \
 	})
 
 #endif

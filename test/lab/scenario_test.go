@@ -216,8 +216,9 @@ func TestScriptThatRequeuesItself(t *testing.T) {
 	if c := rec["Comment"]; !strings.HasPrefix(c, "00:19:") {
 		t.Errorf("comment %q", c)
 	}
-	if rec["TimeLimit"] != "00:09:00" {
-		t.Errorf("time limit %s", rec["TimeLimit"])
+	// Slurm grants less where something is to come on the host, down to --time-min.
+	if limit := rec["TimeLimit"]; limit > "00:09:00" || limit < "00:05:00" {
+		t.Errorf("time limit %s", limit)
 	}
 	j.awaitState(2*time.Minute, "COMPLETED", "0:0")
 	j.expect(40, "result")

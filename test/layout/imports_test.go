@@ -62,6 +62,7 @@ var levels = map[string]int{
 	"internal/engine":      4,
 	"internal/keeper":      4,
 	"internal/monitor":     5,
+	"internal/schedulers":  3,
 	"internal/foreign":     6,
 	"cmd/esky-wrap":        7,
 	"cmd/esky-hook":        6,

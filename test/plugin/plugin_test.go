@@ -41,6 +41,21 @@ const providerVar = "ESKY_TEST_PROVIDER"
 // TestConformance runs the suite for esky-provider as its host would see it.
 func TestConformance(t *testing.T) {
 	if path := os.Getenv(providerVar); path != "" {
+		t.Run("schedulers", func(t *testing.T) { // each is tested beside internal/schedulers
+			t.Parallel()
+			plugintest.Scheduler(t, plugintest.SchedulerCase{
+				Open: func(t *testing.T) plugin.Scheduler {
+					p, err := plugin.Open(plugin.HostConfig{Found: plugin.Found{Path: path}, StartTime: harness.Patience, Log: func(line string) { t.Log(line) }})
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(p.Close)
+					return p.Scheduler()
+				},
+				Env:   [][]string{{"LSB_JOBID=9"}, {"LSB_JOBID=9", "LSB_RESTART=Y"}},
+				Other: []string{"LSB_JOBID=10"},
+			})
+		})
 		t.Run("native", func(t *testing.T) {
 			t.Parallel()
 			plugintest.Provider(t, plugintest.ProviderCase{Open: opener(path), Close: closer, Exact: true})

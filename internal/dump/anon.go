@@ -21,9 +21,10 @@ func (d *Dump) describeAnon(f *file) error {
 			return err
 		}
 		f.pb.Kind = imagepb.OpenFile_TIMERFD
+		value, ticks := ticksThen(d.leftThen(i.Timerfd.ValueNs), i.Timerfd.IntervalNs, i.Timerfd.Ticks)
 		f.pb.Timerfd = &imagepb.Timerfd{
-			Clockid: int32(i.Timerfd.Clockid), Ticks: i.Timerfd.Ticks, SettimeFlags: int32(i.Timerfd.SettimeFlags),
-			ValueNs: d.leftThen(i.Timerfd.ValueNs), IntervalNs: i.Timerfd.IntervalNs,
+			Clockid: int32(i.Timerfd.Clockid), Ticks: ticks, SettimeFlags: int32(i.Timerfd.SettimeFlags),
+			ValueNs: value, IntervalNs: i.Timerfd.IntervalNs,
 		}
 	case i.Signalfd:
 		f.pb.Kind, f.pb.SignalfdMask = imagepb.OpenFile_SIGNALFD, i.Sigmask
@@ -60,6 +61,16 @@ func (f *file) countTicks() error {
 	}
 	f.info.Timerfd.ValueNs = t.Interval.Nano() // it ticks faster than we look
 	return nil
+}
+
+// ticksThen takes those ticks back that have come since the clocks were read. A timer
+// that has ticked never has more left than its interval.
+func ticksThen(left, interval int64, ticks uint64) (int64, uint64) {
+	if left == 0 || interval == 0 {
+		return left, ticks
+	}
+	late := min((left-1)/interval, int64(ticks))
+	return left - late*interval, ticks - uint64(late)
 }
 
 // describeEpoll finds, for each item of the interest list, the description that

@@ -148,3 +148,25 @@ func TestSigaction(t *testing.T) {
 		t.Error(got, len(b))
 	}
 }
+
+// TestTicksThen: ticks of the pause are none of the image's.
+func TestTicksThen(t *testing.T) {
+	for _, c := range []struct {
+		left, interval int64
+		ticks          uint64
+		wantLeft       int64
+		wantTicks      uint64
+	}{
+		{20, 30, 3, 20, 3},
+		{30, 30, 3, 30, 3},
+		{31, 30, 3, 1, 2},
+		{170, 30, 9, 20, 4},
+		{170, 0, 0, 170, 0},  // not periodic
+		{600, 70, 0, 600, 0}, // its first time is far off
+		{0, 30, 3, 0, 3},     // it does not run
+	} {
+		if left, ticks := ticksThen(c.left, c.interval, c.ticks); left != c.wantLeft || ticks != c.wantTicks {
+			t.Errorf("%+v: %d left, %d ticks", c, left, ticks)
+		}
+	}
+}

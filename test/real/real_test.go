@@ -38,7 +38,7 @@ func programs() []program {
 	return []program{
 		{name: "python-numpy", argv: numpy, lines: 80, files: []string{"out"}, after: busyThreads,
 			env: []string{"OPENBLAS_NUM_THREADS=4"}},
-		{name: "go", argv: goProgram, lines: 250},
+		{name: "go", argv: goProgram, lines: 450},
 		{name: "openmp", argv: c("gcc", "openmp.c", "-fopenmp"), lines: 700, env: []string{"OMP_NUM_THREADS=4"}},
 		{name: "pthreads-blocked", argv: c("gcc", "blocked.c", "-pthread"), lines: 200},
 		{name: "bash-pipeline", argv: script("/bin/bash", "pipeline.sh"), lines: 400, files: []string{"out"}},

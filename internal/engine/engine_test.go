@@ -4,11 +4,13 @@ package engine
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -414,4 +416,18 @@ func TestSaveCancelled(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	w.progress()
+}
+
+// TestStartDeaf: a signal that a scheduler sends to all processes does not end one
+// that has only just been started.
+func TestStartDeaf(t *testing.T) {
+	cmd := exec.Command("/bin/sh", "-c", "kill -USR2 $$; kill -TERM $$; kill -XCPU $$; echo on")
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := startDeaf(cmd); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || out.String() != "on\n" {
+		t.Errorf("it said %q: %v", out.String(), err)
+	}
 }

@@ -90,12 +90,33 @@ func (c *channel) progress(phase string, done, total int64) {
 	c.send(event{Progress: &Progress{phase, done, total}})
 }
 
+// forMonitor are the signals that a scheduler sends to all processes in sight: the
+// monitor acts on them.
+var forMonitor = []os.Signal{
+	unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
+	unix.SIGALRM, unix.SIGXCPU, unix.SIGPIPE, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU,
+}
+
+// startDeaf starts a program with these signals blocked: else one could end it before
+// it has come to ignore them.
+func startDeaf(cmd *exec.Cmd) error {
+	runtime.LockOSThread() // whose mask the program inherits
+	defer runtime.UnlockOSThread()
+	var block, before unix.Sigset_t
+	for _, s := range forMonitor {
+		block.Val[0] |= 1 << (s.(syscall.Signal) - 1)
+	}
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &block, &before); err != nil {
+		return err
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+	return cmd.Start()
+}
+
 // work runs a worker's job on a locked thread: the kernel ties tracees to it.
 func work(job func(*channel) error) {
 	runtime.LockOSThread()
-	// Signals to all processes in sight are for the monitor to act on.
-	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
-		unix.SIGALRM, unix.SIGXCPU, unix.SIGPIPE, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU)
+	signal.Ignore(forMonitor...)
 	c := &channel{
 		requests: gob.NewDecoder(os.NewFile(requestFD, "requests")),
 		events:   gob.NewEncoder(os.NewFile(eventFD, "events")),
@@ -204,7 +225,7 @@ func startWorker(verb string, request any) (*worker, error) {
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{inR, outW}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := startDeaf(cmd); err != nil {
 		inW.Close()
 		outR.Close()
 		return nil, fmt.Errorf("start a worker: %w", err)

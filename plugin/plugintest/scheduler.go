@@ -51,10 +51,10 @@ func (f *schedulerFixture) facts(env []string) plugin.Facts {
 	now := time.Now()
 	f.starts++
 	facts := plugin.Facts{
-		Env: append([]string{"PATH=/usr/bin:/bin", "HOME=/"}, env...), Command: []string{"./prog", "1"}, Dir: "/work", Pid: 100,
+		Env: append([]string{"PATH=/usr/bin:/bin", "HOME=/"}, env...), Command: []string{"./prog", "1"}, Dir: "/home/me", Pid: 100,
 		Now: now, Leader: true, Began: now.Add(-time.Minute), Start: f.starts,
 	}
-	facts.Stdout.File, facts.Stdout.Append, facts.Stdout.Path = true, true, "/work/out"
+	facts.Stdout.File, facts.Stdout.Append, facts.Stdout.Path = true, true, "/home/me/out"
 	return facts
 }
 

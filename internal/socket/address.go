@@ -57,7 +57,7 @@ func InFamily(name []byte, family int) []byte {
 func SameAddress(a, b []byte) bool {
 	x, ok := Address(a)
 	y, ok2 := Address(b)
-	return ok && ok2 && x.Port() == y.Port() && x.Addr().WithZone("") == y.Addr().WithZone("")
+	return ok && ok2 && x == y
 }
 
 // Connection names one end of a connection: an address of its own and that of the
